@@ -1,0 +1,96 @@
+//! Which orders an agent obeys at all.
+
+use std::fmt;
+
+use crate::id::{Epoch, Term};
+
+/// What orders two desired states: the leader's term and its count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// The leader's term.
+    pub term: Term,
+    /// Number of the desired state.
+    pub number: u64,
+}
+
+/// Why an order is not obeyed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A leader that has lost its Lease speaks.
+    StaleTerm {
+        /// Its term.
+        offered: Term,
+        /// The highest obeyed.
+        highest: Term,
+    },
+    /// An earlier desired state arrives late, or from a hub that was restored from a backup.
+    StaleNumber {
+        /// Its number.
+        offered: u64,
+        /// The highest obeyed.
+        highest: u64,
+    },
+    /// An earlier decision about one app.
+    StaleEpoch {
+        /// Its epoch.
+        offered: Epoch,
+        /// The highest obeyed.
+        highest: Epoch,
+    },
+}
+
+impl Refusal {
+    /// The reason code.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::StaleTerm { .. } => "StaleTerm",
+            Self::StaleNumber { .. } => "StaleNumber",
+            Self::StaleEpoch { .. } => "StaleEpoch",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StaleTerm { offered, highest } => {
+                write!(f, "term {offered} is older than {highest}, which this agent has obeyed")
+            }
+            Self::StaleNumber { offered, highest } => {
+                write!(f, "desired state {offered} is older than {highest}, which this agent has taken in")
+            }
+            Self::StaleEpoch { offered, highest } => {
+                write!(f, "epoch {offered} is older than {highest}, which this agent has obeyed")
+            }
+        }
+    }
+}
+
+/// Whether a desired state is obeyed after `highest`. The same number again is: a hub repeats itself after a lost
+/// connection. Term and number must *both* not fall, so a new leader with an old memory is refused too; it learns the
+/// number from the ledger.
+pub fn admit(highest: Order, offered: Order) -> Result<(), Refusal> {
+    if offered.term < highest.term {
+        return Err(Refusal::StaleTerm { offered: offered.term, highest: highest.term });
+    }
+    if offered.number < highest.number {
+        return Err(Refusal::StaleNumber { offered: offered.number, highest: highest.number });
+    }
+    Ok(())
+}
+
+/// Whether a decision about one app is obeyed after `highest`.
+pub fn admit_epoch(highest: Epoch, offered: Epoch) -> Result<(), Refusal> {
+    if offered < highest { Err(Refusal::StaleEpoch { offered, highest }) } else { Ok(()) }
+}
+
+/// Why no App may live in `namespace`, or `None` if it may: `kube-*` belongs to the cluster, `own` to the agent.
+pub fn refuse_namespace(namespace: &str, own: &str) -> Option<String> {
+    if namespace.starts_with("kube-") {
+        Some(format!("namespace {namespace} belongs to the cluster itself; put the App into another namespace"))
+    } else if namespace == own {
+        Some(format!("namespace {namespace} belongs to the agent; put the App into another namespace"))
+    } else {
+        None
+    }
+}
