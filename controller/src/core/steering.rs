@@ -1,0 +1,227 @@
+//! What DNS nodes are told: the snapshot (tables, never verdicts) and the hub's own report (drains).
+
+use std::collections::BTreeMap;
+
+use api::lower;
+use api::snapshot::{self, Snapshot, Target};
+use api::v1alpha1::DnsZone;
+use api::wire::{self, HubReport, Phase, SnapshotHead};
+use policies::id::{AppId, ClusterId};
+use prost::Message as _;
+
+use super::choice::{AppChoice, Choice, HostAddresses};
+use super::{Seen, ledger_entry};
+
+/// Takes in the addresses that agents found. A cluster joins a host's answers when the app is ready there for the first
+/// time; from then on its health is the DNS nodes' business, and it leaves when the app does.
+pub(super) fn choose_addresses(seen: &Seen, choice: &mut Choice) {
+    for (id, app) in &mut choice.apps {
+        let AppChoice { clusters, hosts, .. } = app;
+        for (host, HostAddresses(targets)) in hosts {
+            let before = targets.clone();
+            for (cluster, placed) in clusters.iter() {
+                if placed.removing {
+                    targets.remove(cluster);
+                } else if let Some(found) = addresses(seen, id, host, cluster, targets.contains_key(cluster)) {
+                    targets.insert(cluster.clone(), found);
+                }
+            }
+            targets.retain(|cluster, addresses| clusters.contains_key(cluster) && !addresses.is_empty());
+            // A name that had an answer keeps one, as long as the app is anywhere at all.
+            if targets.is_empty() && clusters.values().any(|c| !c.removing) {
+                *targets = before;
+            }
+        }
+    }
+}
+
+/// Addresses of a host in a cluster; `None`: nothing new is known.
+fn addresses(seen: &Seen, id: &AppId, host: &str, cluster: &ClusterId, already: bool) -> Option<Vec<String>> {
+    let entry = ledger_entry(seen.ledgers.get(cluster)?, id)?;
+    if !already && entry.phase() != Phase::Ready {
+        return None;
+    }
+    if let Some(ingress) = seen.clusters.get(cluster).and_then(|c| c.spec.ingress.as_ref()) {
+        return Some(sorted(ingress.addresses.clone()));
+    }
+    let found = entry.addresses.iter().find(|a| a.host == host)?;
+    Some(sorted(found.addresses.clone()))
+}
+
+fn sorted(mut addresses: Vec<String>) -> Vec<String> {
+    addresses.sort();
+    addresses.dedup();
+    addresses
+}
+
+/// The snapshot and its head, with a higher number when its content changed.
+pub(super) fn snapshot(seen: &Seen, choice: &mut Choice, term: u64) -> (SnapshotHead, Vec<u8>) {
+    let placed: Vec<(&ClusterId, snapshot::Cluster)> = seen
+        .clusters
+        .iter()
+        .filter_map(|(id, cluster)| {
+            let location = lower::location(cluster).ok()?;
+            let cluster = snapshot::Cluster {
+                name: id.to_string(),
+                region: cluster.spec.region.clone(),
+                latitude: location.latitude,
+                longitude: location.longitude,
+            };
+            Some((id, cluster))
+        })
+        .collect();
+    let index: BTreeMap<&ClusterId, u32> = (0..).zip(&placed).map(|(i, (id, _))| (*id, i)).collect();
+    let mut zones: Vec<&DnsZone> = seen.zones.values().collect();
+    zones.sort_by(|a, b| (&a.spec.origin, &a.metadata.name).cmp(&(&b.spec.origin, &b.metadata.name)));
+    zones.dedup_by(|a, b| a.spec.origin == b.spec.origin);
+    let origins: Vec<&str> = zones.iter().map(|zone| zone.spec.origin.as_str()).collect();
+    let zones = zones.iter().filter_map(|zone| self::zone(zone, &origins, choice, &index)).collect::<Vec<_>>();
+    let mut all = Snapshot {
+        term: 0,
+        number: 0,
+        clusters: placed.into_iter().map(|(_, cluster)| cluster).collect(),
+        zones: zones.into_iter().map(|zone| numbered(zone, choice)).collect(),
+        geo: seen.geo.clone(),
+    };
+    let before = choice.snapshot.number;
+    all.number = choice.snapshot.touch(wire::digest(&all.encode_to_vec()));
+    if all.number != before {
+        choice.snapshot_term = term;
+    }
+    all.term = choice.snapshot_term;
+    let bytes = all.encode_to_vec();
+    (SnapshotHead { term: all.term, number: all.number, digest: wire::digest(&bytes) }, bytes)
+}
+
+/// Gives a zone its serial, a higher one when its content changed (RFC 1035 §3.3.13).
+fn numbered(mut zone: snapshot::Zone, choice: &mut Choice) -> snapshot::Zone {
+    let serial = choice.zones.entry(zone.origin.clone()).or_default().touch(wire::digest(&zone.encode_to_vec()));
+    if let Some(soa) = &mut zone.soa {
+        // Serials live on a circle of 32 bits (RFC 1982).
+        soa.serial = u32::try_from(serial & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+    }
+    zone
+}
+
+/// One zone, serial zero; `None` when a duration in it cannot be read (its status says which).
+fn zone(
+    zone: &DnsZone,
+    origins: &[&str],
+    choice: &Choice,
+    index: &BTreeMap<&ClusterId, u32>,
+) -> Option<snapshot::Zone> {
+    let spec = &zone.spec;
+    let origin = &spec.origin;
+    let ZoneTimes { ttl_s, refresh_s, retry_s, expire_s, minimum_s } = zone_times(zone).ok()?;
+    let absolute = |name: &str| match name {
+        "@" => origin.clone(),
+        relative => format!("{}.{origin}", relative.to_ascii_lowercase()),
+    };
+    let mut records: Vec<snapshot::Record> = spec
+        .records
+        .iter()
+        .flat_map(|record| {
+            let ttl = record.ttl.as_deref().and_then(|t| seconds("", t).ok()).unwrap_or(ttl_s);
+            record.values.iter().map(move |value| (record, ttl, value))
+        })
+        .map(|(record, ttl_s, value)| snapshot::Record {
+            name: absolute(&record.name),
+            r#type: record.r#type.clone(),
+            ttl_s,
+            value: value.clone(),
+        })
+        .collect();
+    records.sort_by(|a, b| (&a.name, &a.r#type, &a.value).cmp(&(&b.name, &b.r#type, &b.value)));
+    Some(snapshot::Zone {
+        origin: origin.clone(),
+        soa: Some(snapshot::Soa {
+            rname: spec.mailbox.clone().unwrap_or_else(|| format!("hostmaster.{origin}")),
+            serial: 0,
+            refresh_s,
+            retry_s,
+            expire_s,
+            minimum_s,
+        }),
+        name_servers: spec
+            .name_servers
+            .iter()
+            .map(|ns| snapshot::NameServer {
+                name: ns.name.to_ascii_lowercase(),
+                addresses: sorted(ns.addresses.clone()),
+            })
+            .collect(),
+        ttl_s,
+        records,
+        hosts: hosts(origin, origins, choice, index),
+    })
+}
+
+/// The hosts of a zone: those that no longer origin contains.
+fn hosts(origin: &str, origins: &[&str], choice: &Choice, index: &BTreeMap<&ClusterId, u32>) -> Vec<snapshot::Host> {
+    let belongs = |host: &str| {
+        let within = |o: &str| host.strip_suffix(o).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        origins.iter().filter(|o| within(o)).max_by_key(|o| o.len()) == Some(&origin)
+    };
+    let mut hosts: Vec<snapshot::Host> = choice
+        .apps
+        .iter()
+        .filter_map(|(id, app)| app.traffic.map(|traffic| (id, app, traffic)))
+        .flat_map(|(id, app, traffic)| app.hosts.iter().map(move |(host, targets)| (id, traffic, host, &targets.0)))
+        .filter(|(_, _, host, targets)| belongs(host) && !targets.is_empty())
+        .map(|(id, traffic, host, targets)| snapshot::Host {
+            name: host.clone(),
+            app: id.to_string(),
+            ttl_s: traffic.ttl_s,
+            tolerance_ms: traffic.tolerance_ms,
+            targets: targets
+                .iter()
+                .filter_map(|(cluster, addresses)| {
+                    Some(Target { cluster: *index.get(cluster)?, addresses: addresses.clone() })
+                })
+                .collect(),
+        })
+        .filter(|host| !host.targets.is_empty())
+        .collect();
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    hosts
+}
+
+/// A zone's times, in seconds.
+pub(super) struct ZoneTimes {
+    ttl_s: u32,
+    refresh_s: u32,
+    retry_s: u32,
+    expire_s: u32,
+    minimum_s: u32,
+}
+
+/// Reads every duration of a zone.
+pub(super) fn zone_times(zone: &DnsZone) -> Result<ZoneTimes, lower::LowerError> {
+    let spec = &zone.spec;
+    for (i, record) in spec.records.iter().enumerate() {
+        if let Some(ttl) = &record.ttl {
+            seconds(&format!("spec.records[{i}].ttl"), ttl)?;
+        }
+    }
+    Ok(ZoneTimes {
+        ttl_s: seconds("spec.ttl", &spec.ttl)?,
+        refresh_s: seconds("spec.soa.refresh", &spec.soa.refresh)?,
+        retry_s: seconds("spec.soa.retry", &spec.soa.retry)?,
+        expire_s: seconds("spec.soa.expire", &spec.soa.expire)?,
+        minimum_s: seconds("spec.soa.minimum", &spec.soa.minimum)?,
+    })
+}
+
+fn seconds(field: &str, text: &str) -> Result<u32, lower::LowerError> {
+    // TTLs have 31 bits (RFC 2181 §8).
+    lower::duration(field, text).map(|d| u32::try_from(d.as_secs()).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs()))
+}
+
+/// What the hub contributes to verdicts: drains.
+pub(super) fn report(seen: &Seen, choice: &mut Choice, term: u64) -> HubReport {
+    let drained = seen.clusters.iter().filter(|(_, c)| c.spec.drain).map(|(id, _)| id.to_string()).collect();
+    let mut report = HubReport { term: 0, number: 0, drained };
+    report.number = choice.report.touch(wire::digest(&report.encode_to_vec()));
+    report.term = term;
+    report
+}

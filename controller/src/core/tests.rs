@@ -1,0 +1,311 @@
+//! The heart on its own: what must hold whatever is missing.
+
+use api::snapshot::Snapshot;
+use api::v1alpha1::{App, Cluster};
+use api::wire::{ClusterReport, HostAddresses, Ledger, LedgerEntry, Phase};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use policies::id::{AppId, ClusterId};
+use prost::Message as _;
+use serde_json::json;
+
+use super::*;
+
+/// A hub with three joined clusters, one zone, one policy and one app with one host.
+fn fleet() -> Seen {
+    let mut seen = Seen::default();
+    for (name, region) in [("fra", "eu-central-1"), ("iad", "us-east-1"), ("sin", "ap-southeast-1")] {
+        let cluster: Cluster = object(json!({
+            "apiVersion": "isochrone.dev/v1alpha1", "kind": "Cluster",
+            "metadata": {"name": name}, "spec": {"region": region},
+        }));
+        seen.clusters.insert(ClusterId::new(name), cluster);
+        let report = ClusterReport { uid: format!("uid-{name}"), ..ClusterReport::default() };
+        seen.reports.insert(ClusterId::new(name), report);
+    }
+    seen.policies.insert(
+        AppId::new("shop", "everywhere-near"),
+        object(json!({
+            "apiVersion": "isochrone.dev/v1alpha1", "kind": "RegionPolicy",
+            "metadata": {"name": "everywhere-near", "namespace": "shop"},
+            "spec": {"activeActive": {"replicas": "Divided"}},
+        })),
+    );
+    seen.zones.insert(
+        "gslb".into(),
+        object(json!({
+            "apiVersion": "isochrone.dev/v1alpha1", "kind": "DnsZone", "metadata": {"name": "gslb"},
+            "spec": {"origin": "gslb.example.com", "ttl": "1h", "allowedNamespaces": ["shop"],
+                     "nameServers": [{"name": "ns1.gslb.example.com", "addresses": ["192.0.2.1"]}]},
+        })),
+    );
+    seen.apps.insert(shop(), app(7));
+    seen
+}
+
+fn shop() -> AppId {
+    AppId::new("shop", "shop")
+}
+
+fn app(replicas: u32) -> App {
+    object(json!({
+        "apiVersion": "isochrone.dev/v1alpha1", "kind": "App",
+        "metadata": {"name": "shop", "namespace": "shop", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {
+            "policy": "everywhere-near", "prune": "Safe",
+            "hosts": [{"host": "shop.gslb.example.com"}],
+            "source": {"inline": {"manifests": [
+                {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": replicas}},
+                {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}, "data": {"b": "2", "a": "1"}},
+            ]}},
+        },
+    }))
+}
+
+fn object<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+/// Every agent reports that it did what it was told.
+fn obey(seen: &mut Seen, decision: &Decision) {
+    for (id, desired) in &decision.desired {
+        let entries = desired.apps.iter().map(|app| LedgerEntry {
+            namespace: app.namespace.clone(),
+            name: app.name.clone(),
+            epoch: app.epoch,
+            render: app.render.clone(),
+            phase: if app.remove { Phase::Removed } else { Phase::Ready }.into(),
+            addresses: vec![HostAddresses {
+                host: "shop.gslb.example.com".into(),
+                addresses: vec![format!("192.0.2.{}", id.as_str().len() + usize::from(id.as_str().as_bytes()[0]))],
+                reason: String::new(),
+            }],
+            ..LedgerEntry::default()
+        });
+        let ledger = Ledger { term: desired.term, number: desired.number, entries: entries.collect() };
+        seen.ledgers.insert(id.clone(), ledger);
+    }
+}
+
+fn snapshot(decision: &Decision) -> Snapshot {
+    Snapshot::decode(decision.snapshot.as_slice()).unwrap()
+}
+
+/// Decides, lets agents obey, and decides again.
+fn settled(seen: &mut Seen) -> Decision {
+    let first = decide(seen, &Choice::default(), 1);
+    obey(seen, &first);
+    decide(seen, &first.choice, 1)
+}
+
+#[test]
+fn an_app_is_placed_divided_delivered_and_steered() {
+    let mut seen = fleet();
+    let decision = settled(&mut seen);
+    let mut replicas: Vec<u64> = decision
+        .desired
+        .values()
+        .map(|d| {
+            let render = wire::Render::decode(decision.renders[&d.apps[0].render].as_slice()).unwrap();
+            serde_json::from_str::<serde_json::Value>(&render.objects[0]).unwrap()["spec"]["replicas"].as_u64().unwrap()
+        })
+        .collect();
+    replicas.sort_unstable();
+    assert_eq!(replicas, [2, 2, 3]);
+    let snapshot = snapshot(&decision);
+    assert_eq!(snapshot.zones[0].hosts[0].targets.len(), 3);
+    let status = &decision.app_status[&shop()];
+    assert_eq!((status.clusters, status.ready, status.failed), (3, 3, 0));
+    assert!(status.conditions.iter().all(|c| c.status == api::v1alpha1::Truth::True), "{:?}", status.conditions);
+    assert!(status.worst.is_empty());
+    assert_eq!(decision.zone_status["gslb"].hosts, 1);
+}
+
+#[test]
+fn deciding_again_changes_nothing_and_numbers_nothing_anew() {
+    let mut seen = fleet();
+    let decision = settled(&mut seen);
+    let again = decide(&seen, &decision.choice, 1);
+    assert_eq!(again.choice, decision.choice);
+    assert_eq!(again.snapshot, decision.snapshot);
+    assert_eq!(again.desired, decision.desired);
+}
+
+#[test]
+fn a_restarted_hub_that_has_heard_from_nobody_moves_nothing() {
+    let mut seen = fleet();
+    let decision = settled(&mut seen);
+    seen.ledgers.clear();
+    seen.reports.clear();
+    let restarted = decide(&seen, &decision.choice, 2);
+    assert_eq!(restarted.choice, decision.choice, "what was chosen stays, addresses included");
+    assert_eq!(restarted.snapshot, decision.snapshot, "the next leader has nothing new to say");
+    assert_eq!(restarted.head, decision.head);
+}
+
+#[test]
+fn what_is_missing_takes_nothing_away() {
+    let mut seen = fleet();
+    let decision = settled(&mut seen);
+    for what in ["policy", "apps", "one cluster", "reports"] {
+        let mut less = seen.clone();
+        match what {
+            "policy" => less.policies.clear(),
+            "apps" => less.apps.clear(),
+            "reports" => less.reports.clear(),
+            _ => _ = less.clusters.remove(&ClusterId::new("iad")),
+        }
+        let after = decide(&less, &decision.choice, 1);
+        assert_eq!(after.desired, decision.desired, "without {what}");
+    }
+}
+
+#[test]
+fn a_missing_policy_is_a_condition() {
+    let mut seen = fleet();
+    let decision = settled(&mut seen);
+    seen.policies.clear();
+    let after = decide(&seen, &decision.choice, 1);
+    let accepted = &after.app_status[&shop()].conditions[0];
+    assert_eq!((accepted.reason.as_str(), accepted.status), ("PolicyNotFound", api::v1alpha1::Truth::False));
+}
+
+#[test]
+fn deletion_waits_for_every_agent_and_then_lets_go() {
+    let mut seen = fleet();
+    let decision = settled(&mut seen);
+    let deleted = Time("2026-01-02T00:00:00Z".parse().unwrap());
+    seen.apps.get_mut(&shop()).unwrap().metadata.deletion_timestamp = Some(deleted);
+    let going = decide(&seen, &decision.choice, 1);
+    assert!(going.release.is_empty());
+    assert!(going.desired.values().all(|d| {
+        d.apps.iter().all(|a| a.remove && a.epoch > decision.desired.values().next().unwrap().apps[0].epoch)
+    }));
+    assert!(snapshot(&going).zones[0].hosts.is_empty());
+    // One agent stays silent: the app waits for it.
+    let silent = seen.ledgers[&ClusterId::new("sin")].clone();
+    obey(&mut seen, &going);
+    seen.ledgers.insert(ClusterId::new("sin"), silent);
+    let waiting = decide(&seen, &going.choice, 1);
+    assert!(waiting.release.is_empty());
+    assert_eq!(waiting.choice.apps[&shop()].clusters.len(), 1);
+    obey(&mut seen, &waiting);
+    let gone = decide(&seen, &waiting.choice, 1);
+    assert_eq!(gone.release, [shop()]);
+    assert!(gone.choice.apps.is_empty());
+}
+
+#[test]
+fn an_app_that_goes_with_our_crds_is_orphaned_not_removed() {
+    let mut seen = fleet();
+    let decision = settled(&mut seen);
+    seen.crds_going = true;
+    seen.apps.get_mut(&shop()).unwrap().metadata.deletion_timestamp =
+        Some(Time("2026-01-02T00:00:00Z".parse().unwrap()));
+    let after = decide(&seen, &decision.choice, 1);
+    assert_eq!(after.release, [shop()]);
+    assert_eq!(after.desired, decision.desired);
+}
+
+#[test]
+fn a_cluster_joins_the_answers_when_ready_and_keeps_its_place() {
+    let mut seen = fleet();
+    let first = decide(&seen, &Choice::default(), 1);
+    assert!(snapshot(&first).zones[0].hosts.is_empty(), "nothing is ready");
+    obey(&mut seen, &first);
+    for phase in [Phase::Progressing, Phase::Failed] {
+        let mut seen = seen.clone();
+        seen.ledgers.get_mut(&ClusterId::new("fra")).unwrap().entries[0].phase = phase.into();
+        let targets = snapshot(&decide(&seen, &first.choice, 1)).zones[0].hosts[0].targets.len();
+        assert_eq!(targets, 2, "{phase:?}");
+    }
+    let ready = decide(&seen, &first.choice, 1);
+    seen.ledgers.get_mut(&ClusterId::new("fra")).unwrap().entries[0].phase = Phase::Failed.into();
+    assert_eq!(snapshot(&decide(&seen, &ready.choice, 1)).zones[0].hosts[0].targets.len(), 3, "health is not ours");
+}
+
+#[test]
+fn a_name_that_had_an_answer_keeps_one() {
+    let mut seen = fleet();
+    let decision = settled(&mut seen);
+    for ledger in seen.ledgers.values_mut() {
+        ledger.entries[0].addresses.clear();
+        ledger.entries[0].addresses.push(HostAddresses {
+            host: "shop.gslb.example.com".into(),
+            addresses: vec![],
+            reason: "NoAddress".into(),
+        });
+    }
+    let after = decide(&seen, &decision.choice, 1);
+    assert_eq!(snapshot(&after).zones[0].hosts[0].targets.len(), 3);
+}
+
+#[test]
+fn numbers_never_go_backwards_after_a_restore() {
+    let mut seen = fleet();
+    let decision = settled(&mut seen);
+    let before = decision.desired[&ClusterId::new("fra")].clone();
+    seen.nodes.insert("ns1".into(), NodeReport { snapshot: 40, ..NodeReport::default() });
+    for ledger in seen.ledgers.values_mut() {
+        ledger.number = 50;
+        ledger.entries[0].epoch = 60;
+    }
+    // The hub's own memory is older than what it is told.
+    let restored = decide(&seen, &decision.choice, 3);
+    assert!(restored.head.number > 40 && restored.choice.apps[&shop()].epoch > 60);
+    let after = &restored.desired[&ClusterId::new("fra")];
+    assert!(after.number > 50 && after.apps[0].epoch > 60, "{after:?}");
+    assert_eq!(after.apps[0].render, before.apps[0].render, "nothing moves");
+}
+
+#[test]
+fn too_large_a_source_is_refused_with_what_to_do() {
+    let mut seen = fleet();
+    let decision = settled(&mut seen);
+    let blob = "x".repeat(INLINE_BYTES_MAX);
+    seen.apps
+        .get_mut(&shop())
+        .unwrap()
+        .spec
+        .source
+        .inline
+        .manifests
+        .push(json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"blob": blob}}));
+    let after = decide(&seen, &decision.choice, 1);
+    let accepted = &after.app_status[&shop()].conditions[0];
+    assert_eq!(accepted.reason, "SourceTooLarge");
+    assert!(accepted.message.contains("use Git or OCI"), "{}", accepted.message);
+    assert_eq!(after.desired, decision.desired);
+}
+
+#[test]
+fn drain_is_told_and_changes_no_snapshot() {
+    let mut seen = fleet();
+    let decision = settled(&mut seen);
+    seen.clusters.get_mut(&ClusterId::new("iad")).unwrap().spec.drain = true;
+    let after = decide(&seen, &decision.choice, 1);
+    assert_eq!(after.report.drained, ["iad"]);
+    assert!(after.report.number > decision.report.number);
+    assert_eq!(after.head, decision.head);
+}
+
+#[test]
+fn what_was_chosen_survives_its_own_format() {
+    let mut seen = fleet();
+    let decision = settled(&mut seen);
+    for app in decision.choice.apps.values() {
+        let text = serde_json::to_string(app).unwrap();
+        assert_eq!(serde_json::from_str::<AppChoice>(&text).unwrap(), *app);
+    }
+}
+
+#[test]
+fn conditions_keep_their_time_while_they_hold() {
+    let mut seen = fleet();
+    let mut status = settled(&mut seen).app_status[&shop()].conditions.clone();
+    status::stamp(&mut status, &[], "then");
+    let mut later = status.clone();
+    later[0].status = api::v1alpha1::Truth::False;
+    status::stamp(&mut later, &status, "now");
+    assert_eq!(later[0].last_transition_time, "now");
+    assert_eq!(later[1].last_transition_time, "then");
+}

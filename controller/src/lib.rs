@@ -1,0 +1,21 @@
+//! The hub: watches what people wrote, decides, persists what it chose, and tells agents and DNS nodes.
+//!
+//! Code map, from pure to IO:
+//! * [`core`] — [`core::decide`]: everything seen and chosen → everything to do. Sync; a simulator can drive it.
+//! * [`choice_store`] — persists what was chosen, before it is acted on.
+//! * [`credentials`] — the hub's authority and join tokens; [`stub`] — what the hub answers on its tunnels.
+//! * [`lease`] — leadership, and the term that fences every command.
+//! * [`observe`] — watches; [`execute`] — statuses and finalizers.
+//! * [`runtime`] — the process: [`runtime::run`]. [`manifests`] — what it needs in a cluster.
+
+#![forbid(unsafe_code)]
+
+pub mod choice_store;
+pub mod core;
+pub mod credentials;
+pub mod execute;
+pub mod lease;
+pub mod manifests;
+pub mod observe;
+pub mod runtime;
+pub mod stub;

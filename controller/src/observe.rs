@@ -1,0 +1,104 @@
+//! What people wrote, kept current by watches. A failed list or watch leaves what was seen as it was: an error is never
+//! an empty set.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use api::v1alpha1::{App, Cluster, DnsZone, RegionPolicy};
+use futures::StreamExt as _;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use policies::id::{AppId, ClusterId};
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+
+use crate::core::Seen;
+
+/// Live copies of every kind that the hub reads.
+pub struct Observed {
+    clusters: Store<Cluster>,
+    apps: Store<App>,
+    policies: Store<RegionPolicy>,
+    zones: Store<DnsZone>,
+    crds: Store<CustomResourceDefinition>,
+}
+
+impl Observed {
+    /// Starts the watches; each change notifies `changed`.
+    pub fn start(client: &Client, changed: &Arc<Notify>) -> Self {
+        let ours = watcher::Config::default().fields("metadata.name=apps.isochrone.dev");
+        Self {
+            clusters: watch(Api::all(client.clone()), watcher::Config::default(), changed),
+            apps: watch(Api::all(client.clone()), watcher::Config::default(), changed),
+            policies: watch(Api::all(client.clone()), watcher::Config::default(), changed),
+            zones: watch(Api::all(client.clone()), watcher::Config::default(), changed),
+            crds: watch(Api::all(client.clone()), ours, changed),
+        }
+    }
+
+    /// Waits until every kind was listed once: before that, nothing may be decided.
+    pub async fn ready(&self) {
+        let Self { clusters, apps, policies, zones, crds } = self;
+        tokio::join!(ready(clusters), ready(apps), ready(policies), ready(zones), ready(crds));
+    }
+
+    /// Copies what is known now into `seen`.
+    pub fn copy_to(&self, seen: &mut Seen) {
+        seen.clusters = by(&self.clusters, |o| ClusterId::new(o.name_any()));
+        seen.apps = by(&self.apps, id);
+        seen.policies = by(&self.policies, id);
+        seen.zones = by(&self.zones, |o| o.name_any());
+        // Gone or going: an App that disappears with its CRD was not removed by anybody.
+        let crds = self.crds.state();
+        seen.crds_going = crds.is_empty() || crds.iter().any(|crd| crd.metadata.deletion_timestamp.is_some());
+    }
+}
+
+async fn ready<K>(store: &Store<K>)
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: Eq + std::hash::Hash + Clone,
+{
+    if store.wait_until_ready().await.is_err() {
+        tracing::error!("a watch ended before its first list");
+    }
+}
+
+fn id<K: Resource>(object: &K) -> AppId {
+    AppId::new(object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn by<K, I>(store: &Store<K>, key: impl Fn(&K) -> I) -> BTreeMap<I, K>
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: Eq + std::hash::Hash + Clone,
+    I: Ord,
+{
+    store.state().into_iter().map(|object| (key(&object), K::clone(&object))).collect()
+}
+
+fn watch<K>(api: Api<K>, config: watcher::Config, changed: &Arc<Notify>) -> Store<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + std::hash::Hash + Clone + Send + Sync,
+{
+    let (reader, writer) = reflector::store();
+    let changed = Arc::clone(changed);
+    let stream = watcher(api, config).default_backoff().reflect(writer);
+    tokio::spawn(async move {
+        let mut stream = std::pin::pin!(stream);
+        while let Some(event) = stream.next().await {
+            match event {
+                Ok(_) => changed.notify_one(),
+                Err(error) => {
+                    let kind = std::any::type_name::<K>().rsplit("::").next().unwrap_or_default();
+                    tracing::warn!(%error, kind, "watch failed; trying again");
+                }
+            }
+        }
+    });
+    reader
+}
