@@ -1,0 +1,42 @@
+//! Starts a world to work and test in: a hub and several member clusters of real Kubernetes components on loopback.
+//!
+//! Each [`Cluster`] is a kube-apiserver, kube-controller-manager, etcd and kwok of its own, built from pinned sources
+//! by `cargo xtask kube`. What a cloud would add is small and lives here: a scheduler, the addresses of load balancers
+//! ([`LoadBalancer`]) and an ingress that answers HTTP for a cluster ([`Ingress`]). [`World`] puts them together.
+//!
+//! Why real components: what Kubernetes accepts, defaults, refuses and audits is not ours to imitate. Why loopback and
+//! no containers: every test gets clusters of its own in seconds, with no registry and no privileges. Only the address
+//! of the ingress on port 80 wants root; another port does not.
+//!
+//! Deliberately absent: a kubelet (pods become Ready, but nothing runs in them, so `exec` and `logs` have nothing to
+//! reach), a pod network, kube-proxy, an aggregation layer, admission webhooks that need one, and high availability.
+//! Nothing listens on any address outside 127.0.0.0/8.
+//!
+//! Code map:
+//! * [`assets`] — the directory of the five programs.
+//! * [`cluster`] — one cluster: start, use, kill, freeze, revive, stop; `process`, `authority` and `kubeconfig` serve it.
+//! * `scheduler` — binds pods to nodes, by a subset of the rules of kube-scheduler.
+//! * [`load_balancer`], [`ingress`] — what stands in for the cloud.
+//! * [`fleet`] — the hub, the members, their places and addresses.
+//! * [`system`] — the product in such a world, as processes with the rights that it ships; [`demo`] —
+//!   something to deliver, and lines that show it.
+
+pub mod assets;
+mod authority;
+pub mod cluster;
+pub mod demo;
+pub mod fleet;
+pub mod ingress;
+mod kubeconfig;
+pub mod load_balancer;
+mod process;
+mod scheduler;
+pub mod system;
+mod watch;
+
+pub use assets::{Assets, assets_from_env};
+pub use cluster::{Cluster, ClusterSpec, Component};
+pub use fleet::{Member, MemberSpec, World, WorldSpec};
+pub use ingress::{Ingress, IngressSpec};
+pub use load_balancer::LoadBalancer;
+pub use system::System;
