@@ -1,0 +1,229 @@
+//! What people type. Parsed here, turned into each role's own configuration by its command.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Deploys apps to regional Kubernetes clusters that only dial out, and steers each user by DNS to the nearest one.
+#[derive(Parser, Debug)]
+#[command(name = "isochrone", version, propagate_version = true, max_term_width = 110)]
+pub(crate) struct Args {
+    /// How logs look.
+    #[arg(long, global = true, value_enum, default_value = "text", env = "ISOCHRONE_LOG_FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// Say more on stderr; twice for everything. RUST_LOG, where set, wins.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Print the CustomResourceDefinitions: isochrone crds | kubectl apply --server-side -f -
+    Crds,
+    /// Print what a role needs in its cluster: namespace, service account, least rights, deployment.
+    Manifests(ManifestsArgs),
+    /// Run the hub.
+    Hub(HubArgs),
+    /// Run the agent of one cluster; it dials the hub.
+    Agent(AgentArgs),
+    /// Run an authoritative DNS node; it dials the hub, and answers without it.
+    Dns(DnsArgs),
+    /// Add clusters.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Show clusters, apps and zones as the hub sees them.
+    Status(StatusArgs),
+    /// Say which cluster answers a client for a host, and why.
+    Explain(ExplainArgs),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ManifestsArgs {
+    /// The role.
+    #[arg(value_enum)]
+    pub(crate) role: Role,
+    /// Namespace to install into.
+    #[arg(long, default_value = NAMESPACE)]
+    pub(crate) namespace: String,
+    /// Container image of isochrone.
+    #[arg(long, default_value = concat!("isochrone:", env!("CARGO_PKG_VERSION")))]
+    pub(crate) image: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Role {
+    Hub,
+    Agent,
+    Dns,
+}
+
+/// Where the hub and the agents keep what is theirs.
+pub(crate) const NAMESPACE: &str = "isochrone-system";
+
+/// How to reach a Kubernetes API server.
+#[derive(clap::Args, Debug)]
+pub(crate) struct KubeArgs {
+    /// Kubeconfig file; left out: KUBECONFIG, ~/.kube/config, or the pod's own service account.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Namespace of the hub's (or agent's) own objects.
+    #[arg(long, default_value = NAMESPACE)]
+    pub(crate) namespace: String,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct HubArgs {
+    #[command(flatten)]
+    pub(crate) kube: KubeArgs,
+    /// UDP address that agents and DNS nodes dial.
+    #[arg(long, default_value = "0.0.0.0:7443", value_name = "ADDR")]
+    pub(crate) listen: SocketAddr,
+    /// HOST:PORT under which they reach it; written into join tokens. Repeat for several.
+    #[arg(long, required = true, value_name = "HOST:PORT")]
+    pub(crate) advertise: Vec<String>,
+    /// HTTP address of /healthz, /readyz and /metrics.
+    #[arg(long, default_value = "127.0.0.1:7480", value_name = "ADDR")]
+    pub(crate) admin: SocketAddr,
+    /// Geo database in MaxMind format, for every DNS node; repeat for IPv4 and IPv6 files. Left out: the built-in
+    /// country table.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) geoip: Vec<PathBuf>,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct AgentArgs {
+    #[command(flatten)]
+    pub(crate) kube: KubeArgs,
+    /// Token that `isochrone cluster add` printed; needed the first time only.
+    #[arg(long, env = "ISOCHRONE_JOIN", hide_env_values = true, value_name = "TOKEN")]
+    pub(crate) join: Option<String>,
+    /// HTTP address of /healthz, /readyz and /metrics.
+    #[arg(long, default_value = "127.0.0.1:7481", value_name = "ADDR")]
+    pub(crate) admin: SocketAddr,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct DnsArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<DnsCommand>,
+    #[command(flatten)]
+    pub(crate) run: DnsRunArgs,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum DnsCommand {
+    /// Print the one line to run on a new DNS node.
+    Add(DnsAddArgs),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct DnsRunArgs {
+    /// Token that `isochrone dns add` printed; needed the first time only.
+    #[arg(long, env = "ISOCHRONE_JOIN", hide_env_values = true, value_name = "TOKEN")]
+    pub(crate) join: Option<String>,
+    /// Directory for its identity and the last good snapshot.
+    #[arg(long, default_value = "/var/lib/isochrone/dns", value_name = "DIR")]
+    pub(crate) state: PathBuf,
+    /// Addresses to answer on, UDP and TCP; repeat for several.
+    #[arg(long, default_value = "0.0.0.0:53", value_name = "ADDR")]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// UDP threads per address.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256), value_name = "N")]
+    pub(crate) threads: u16,
+    /// HTTP address of /healthz, /readyz, /metrics and /explain.
+    #[arg(long, default_value = "127.0.0.1:7482", value_name = "ADDR")]
+    pub(crate) admin: SocketAddr,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ClusterCommand {
+    /// Create the Cluster object, if there is none, and print the one line to run in it.
+    Add(ClusterAddArgs),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ClusterAddArgs {
+    /// Name of the cluster, one DNS label.
+    pub(crate) name: String,
+    /// Its region: a cloud provider's name, or one of your own together with --location.
+    #[arg(long)]
+    pub(crate) region: String,
+    /// Who runs it, such as aws, gcp, azure or onprem.
+    #[arg(long)]
+    pub(crate) provider: Option<String>,
+    /// Where it lies, degrees north and east.
+    #[arg(long, value_name = "LAT,LON", value_parser = location, allow_hyphen_values = true)]
+    pub(crate) location: Option<(f64, f64)>,
+    #[command(flatten)]
+    pub(crate) kube: KubeArgs,
+}
+
+fn location(text: &str) -> Result<(f64, f64), String> {
+    let wrong = || format!("{text:?} is no place: write degrees north and east, such as 50.11,8.68");
+    let (latitude, longitude) = text.split_once(',').ok_or_else(wrong)?;
+    let degrees = |part: &str, limit: f64| part.trim().parse::<f64>().ok().filter(|d| d.abs() <= limit);
+    degrees(latitude, 90.0).zip(degrees(longitude, 180.0)).ok_or_else(wrong)
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct DnsAddArgs {
+    /// Name of the node, one DNS label; it shows in NSID and in `isochrone status`.
+    pub(crate) name: String,
+    /// The region it lies in: what dies together with it.
+    #[arg(long)]
+    pub(crate) region: String,
+    #[command(flatten)]
+    pub(crate) kube: KubeArgs,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) kube: KubeArgs,
+    /// How the answer looks.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// Columns for people.
+    Table,
+    /// One JSON document.
+    Json,
+    /// One YAML document.
+    Yaml,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// The host.
+    pub(crate) host: String,
+    /// The client's address.
+    #[arg(long, value_name = "IP")]
+    pub(crate) client: std::net::IpAddr,
+    /// Admin address of a DNS node, which answers from what it serves now.
+    #[arg(long, default_value = "127.0.0.1:7482", value_name = "HOST:PORT", conflicts_with = "state")]
+    pub(crate) node: String,
+    /// State directory of a DNS node: works with everything else down.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Suppose that a cluster were in this state, such as iad=down; repeat for several.
+    #[arg(long, value_name = "CLUSTER=STATE")]
+    pub(crate) assume: Vec<String>,
+    /// How the answer looks.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
