@@ -1,0 +1,59 @@
+//! The project's own tasks: `cargo xtask …`.
+//!
+//! Why a program and not scripts: the rig is a library that tests use as well, and one language serves all. What a task
+//! says goes to standard error; standard output carries only what another program may want to read.
+
+mod geo;
+mod kube;
+mod test;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks for people who work on Isochrone.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Provide kube-apiserver, kube-controller-manager, etcd, kwok and kubectl, and print their directory.
+    ///
+    /// Taken from $KUBEBUILDER_ASSETS where they work, else from the user's cache, else built with Go.
+    Kube,
+    /// Start a hub and member clusters on loopback, and keep them until Ctrl-C.
+    World(world::Options),
+    /// Make the country table that DNS nodes have built in.
+    Geo(geo::Args),
+    /// Run all tests, with everything they need.
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::builder()
+                .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
+                .from_env_lossy(),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let result = match Arguments::parse().task {
+        Task::Kube => kube::run(),
+        Task::World(options) => world::run(&options),
+        Task::Geo(args) => geo::run(&test::workspace(), &args),
+        Task::Test(options) => return test::run(&options).unwrap_or_else(fail),
+    };
+    result.map_or_else(fail, |()| ExitCode::SUCCESS)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that `unwrap_or_else` wants")]
+fn fail(error: anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
