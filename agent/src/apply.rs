@@ -34,7 +34,7 @@ use serde_json::{Value, json};
 use crate::core::{Failure, Outcome, Work};
 use crate::health;
 use crate::kinds::{Kind, Kinds};
-use crate::members::{Applied, Live, WatchKey, owned};
+use crate::members::{Applied, Did, Live, WatchKey, owned};
 use crate::names::{self, PART_OF};
 use crate::reads;
 use crate::render::{Object, Render};
@@ -82,14 +82,8 @@ impl std::fmt::Debug for ClientBox {
 pub struct Run {
     /// For the ledger.
     pub outcome: Outcome,
-    /// Id of the app's ApplySet.
-    pub set: String,
-    /// Hosts of the render.
-    pub hosts: Vec<String>,
-    /// Every object of the render that now stands as applied.
-    pub applied: BTreeMap<ObjectId, Applied>,
-    /// What the API server answered to applies.
-    pub live: BTreeMap<ObjectId, Live>,
+    /// For the watches' store.
+    pub did: Did,
     /// What must be watched for this app.
     pub watches: BTreeSet<WatchKey>,
     /// The app was removed, and nothing is left of it.
@@ -157,8 +151,7 @@ impl Applier {
         let set = names::set_id(&parent, &self.namespace);
         let stop = |failure: Failure| Run {
             outcome: Outcome { failures: vec![failure], ..Outcome::default() },
-            set: set.clone(),
-            applied: subject.applied.clone(),
+            did: Did { set: set.clone(), applied: subject.applied.clone(), ..Did::default() },
             ..Run::default()
         };
         let user = match self.user(&subject.app.namespace) {
@@ -175,7 +168,7 @@ impl Applier {
             kinds: BTreeMap::new(),
             unreadable: BTreeSet::new(),
             failed: BTreeSet::new(),
-            run: Run { set: set.clone(), ..Run::default() },
+            run: Run { did: Did { set: set.clone(), ..Did::default() }, ..Run::default() },
         };
         let cascade = match work {
             Work::Apply(bytes) => {
@@ -186,23 +179,27 @@ impl Applier {
                 if let Err(failure) = self.prepare_namespace(&subject.app.namespace).await {
                     return stop(failure);
                 }
-                pass.run.hosts.clone_from(&render.hosts);
+                pass.run.did.hosts = Some(render.hosts);
                 pass.run.outcome.objects = u32::try_from(render.objects.len()).unwrap_or(u32::MAX);
                 self.name_objects(&mut pass, render.objects).await;
                 render.cascade
             }
             Work::Remove { cascade } => *cascade,
         };
-        self.rounds(&mut pass, matches!(work, Work::Remove { .. }), cascade).await;
+        if let Err(failure) = self.rounds(&mut pass, matches!(work, Work::Remove { .. }), cascade).await {
+            pass.run.outcome.failures.push(failure);
+            // Nothing was found out about the rest.
+            for (id, applied) in &subject.applied {
+                pass.run.did.applied.entry(id.clone()).or_insert_with(|| applied.clone());
+            }
+        }
         pass.run
     }
 
-    async fn rounds(&self, w: &mut Pass<'_>, remove: bool, cascade: bool) {
+    /// Rounds until nothing is left to do. An error ends the run before it is known how the app stands.
+    async fn rounds(&self, w: &mut Pass<'_>, remove: bool, cascade: bool) -> Result<(), Failure> {
         let mut awaited = false;
-        let mut state = match self.look(w).await {
-            Ok(state) => state,
-            Err(failure) => return w.run.outcome.failures.push(failure),
-        };
+        let mut state = self.look(w).await?;
         for _ in 0..ROUNDS {
             let wanted = std::mem::take(&mut w.wanted);
             let intent = if remove { Intent::Remove } else { Intent::Run(&wanted) };
@@ -216,28 +213,23 @@ impl Applier {
             let todo: Vec<Action> = todo.collect();
             if todo.is_empty() {
                 self.conclude(w, remove, &state, &report);
-                return;
+                return Ok(());
             }
             let mut again = false;
             for action in todo {
                 again |= matches!(action, Action::Prune { .. });
                 awaited |= matches!(action, Action::AwaitEstablished { .. });
-                if let Err(failure) = self.act(w, &mut state, action).await {
-                    // Without its record the set cannot be trusted; the next run starts over.
-                    return w.run.outcome.failures.push(failure);
-                }
+                self.act(w, &mut state, action).await?;
             }
             if again {
-                state = match self.look(w).await {
-                    Ok(state) => state,
-                    Err(failure) => return w.run.outcome.failures.push(failure),
-                };
+                state = self.look(w).await?;
             }
         }
-        w.run.outcome.waiting.push("the cluster changes faster than it can be looked at".into());
+        Err(refused("Unsettled", "the cluster changes faster than it can be looked at".into()))
     }
 
-    /// Performs one action and notes the result in `state`. An error ends the run.
+    /// Performs one action and notes the result in `state`. An error is that of the set's record, without which nothing
+    /// may be applied or pruned.
     async fn act(&self, w: &mut Pass<'_>, state: &mut State, action: Action) -> Result<(), Failure> {
         match action {
             Action::Widen(record) | Action::Narrow(record) => {
@@ -253,8 +245,8 @@ impl Applier {
                 Ok((digest, live)) => {
                     let seen = Seen { mark: Mark::Ours, applied: Some(digest), deleting: live.deleting };
                     state.objects.insert(id.clone(), seen);
-                    w.run.applied.insert(id.clone(), Applied { digest, owned: live.owned });
-                    w.run.live.insert(id, live);
+                    w.run.did.applied.insert(id.clone(), Applied { digest, owned: live.owned });
+                    w.run.did.live.insert(id, live);
                 }
                 Err(failure) => {
                     w.failed.insert(id);
@@ -305,12 +297,14 @@ impl Applier {
         }
         for (id, applied) in &w.subject.applied {
             if report.verdicts.get(id) == Some(&Verdict::Current) {
-                w.run.applied.entry(id.clone()).or_insert_with(|| applied.clone());
+                w.run.did.applied.entry(id.clone()).or_insert_with(|| applied.clone());
             }
         }
         outcome.settled = report.settled() && outcome.failures.is_empty();
         w.run.gone = remove && outcome.settled && state.set.is_none();
-        for id in w.run.applied.keys() {
+        w.run.did.complete = outcome.failures.is_empty();
+        // Also what was refused: an earlier version of it may be there, and serve.
+        for id in w.objects.keys() {
             if let Some(Ok(Some(kind))) = w.kinds.get(&id.kind) {
                 w.run.watches.insert(watch_key(&w.subject.app, id, kind));
             }
@@ -621,7 +615,7 @@ fn see(w: &Pass<'_>, id: &ObjectId, meta: &Value) -> Seen {
         None => Mark::None,
     };
     let ours = owned(meta);
-    let known = w.run.applied.get(id).or_else(|| w.subject.applied.get(id));
+    let known = w.run.did.applied.get(id).or_else(|| w.subject.applied.get(id));
     let stands = known.filter(|k| ours.is_some() && k.owned == ours);
     let deleting = meta.pointer("/metadata/deletionTimestamp").is_some();
     Seen { mark, applied: stands.map(|k| k.digest), deleting }

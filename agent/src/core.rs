@@ -227,7 +227,11 @@ impl Core {
                 self.keep.told += 1;
             }
         }
+        let known = self.apps.len();
         self.apps.retain(|_, a| !(a.absent && a.is_removed()));
+        if self.apps.len() < known {
+            self.keep.told += 1;
+        }
         for told in desired.apps {
             self.tell(told);
         }

@@ -239,8 +239,13 @@ impl Engine {
                     self.start_watch(key);
                 }
             }
-            self.keys.insert(app.clone(), run.watches);
-            self.members.handle_run(app, run.set, run.hosts, run.applied, run.live);
+            let keys = self.keys.entry(app.clone()).or_default();
+            // A run that was cut short does not know all that must be watched.
+            if run.outcome.settled {
+                keys.clear();
+            }
+            keys.extend(run.watches);
+            self.members.handle_run(app, run.did);
         }
         self.core.handle_ran(now, app, number, run.outcome);
         self.core.handle_view(now, app, self.members.view(app));

@@ -89,6 +89,21 @@ pub struct Applied {
     pub owned: Option<[u8; 32]>,
 }
 
+/// What one run did, as far as [`Members`] needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Did {
+    /// Id of the app's ApplySet.
+    pub set: String,
+    /// Hosts of the render; `None` when the run did not get as far as reading it.
+    pub hosts: Option<Vec<String>>,
+    /// Every object of the render that stands as applied.
+    pub applied: BTreeMap<ObjectId, Applied>,
+    /// What the API server answered to applies.
+    pub live: BTreeMap<ObjectId, Live>,
+    /// Every object of the render stands.
+    pub complete: bool,
+}
+
 /// What one watch covers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WatchKey {
@@ -132,7 +147,7 @@ pub struct View {
     pub failed: Vec<(ObjectId, String)>,
     /// Objects that are not as they were applied: changed by somebody, or gone.
     pub drifted: Vec<ObjectId>,
-    /// Addresses of the app's hosts.
+    /// Addresses of the app's hosts. A host is missing here while it is not known whether it has any.
     pub addresses: Vec<HostAddresses>,
 }
 
@@ -140,6 +155,8 @@ pub struct View {
 #[derive(Debug, Default)]
 pub struct Members {
     live: BTreeMap<ObjectId, Live>,
+    /// Ids in `live` by the set that they belong to.
+    sets: BTreeMap<String, BTreeSet<ObjectId>>,
     records: BTreeMap<AppId, Record>,
     listing: BTreeMap<WatchKey, BTreeSet<ObjectId>>,
 }
@@ -149,6 +166,7 @@ struct Record {
     set: String,
     hosts: Vec<String>,
     applied: BTreeMap<ObjectId, Applied>,
+    complete: bool,
 }
 
 impl Members {
@@ -171,14 +189,14 @@ impl Members {
                 let gone: Vec<ObjectId> =
                     self.live.keys().filter(|id| covered(id) && !listed.contains(*id)).cloned().collect();
                 for id in gone {
-                    sets.extend(self.live.remove(&id).map(|l| l.set));
+                    sets.extend(self.take(&id).map(|l| l.set));
                 }
             }
             Event::Apply(id, live) => self.upsert(id, live, &mut sets),
             Event::Delete(id, live) => {
                 // An object made again since is another one.
                 if self.live.get(&id).is_some_and(|known| known.uid == live.uid) {
-                    self.live.remove(&id);
+                    self.take(&id);
                 }
                 sets.insert(live.set);
             }
@@ -186,20 +204,16 @@ impl Members {
         self.records.iter().filter(|(_, r)| sets.contains(&r.set)).map(|(app, _)| app.clone()).collect()
     }
 
-    /// What a run did. `applied` is every object of the render that stands, `live` what the API server answered.
-    pub fn handle_run(
-        &mut self,
-        app: &AppId,
-        set: String,
-        hosts: Vec<String>,
-        applied: BTreeMap<ObjectId, Applied>,
-        live: BTreeMap<ObjectId, Live>,
-    ) {
+    /// What a run did.
+    pub fn handle_run(&mut self, app: &AppId, did: Did) {
         let mut touched = BTreeSet::new();
-        for (id, live) in live {
+        for (id, live) in did.live {
             self.upsert(id, live, &mut touched);
         }
-        self.records.insert(app.clone(), Record { set, hosts, applied });
+        let earlier = self.records.remove(app).unwrap_or_default();
+        let hosts = did.hosts.unwrap_or(earlier.hosts);
+        let record = Record { set: did.set, hosts, applied: did.applied, complete: did.complete };
+        self.records.insert(app.clone(), record);
     }
 
     /// The app is gone.
@@ -214,24 +228,13 @@ impl Members {
 
     /// Objects that carry the label of `set`, whatever put it there.
     pub fn of_set(&self, set: &str) -> BTreeSet<ObjectId> {
-        self.live.iter().filter(|(_, l)| l.set == set).map(|(id, _)| id.clone()).collect()
-    }
-
-    /// Every object that some app has applied: what must be watched.
-    pub fn watched(&self) -> BTreeSet<(AppId, ObjectId)> {
-        let of = |(app, record): (&AppId, &Record)| {
-            record.applied.keys().map(|id| (app.clone(), id.clone())).collect::<Vec<_>>()
-        };
-        self.records.iter().flat_map(of).collect()
+        self.sets.get(set).cloned().unwrap_or_default()
     }
 
     /// How an app stands now.
     pub fn view(&self, app: &AppId) -> View {
         let mut view = View::default();
-        let Some(record) = self.records.get(app) else {
-            return view;
-        };
-        let mut exposures = Vec::new();
+        let Some(record) = self.records.get(app) else { return view };
         for (id, applied) in &record.applied {
             let Some(live) = self.live.get(id).filter(|l| l.set == record.set) else {
                 view.drifted.push(id.clone());
@@ -240,15 +243,20 @@ impl Members {
             if live.owned != applied.owned {
                 view.drifted.push(id.clone());
             }
-            view.replicas_ready = view.replicas_ready.saturating_add(live.replicas_ready);
-            exposures.extend(&live.exposure);
             match &live.health {
                 Health::Current => view.ready += 1,
                 Health::InProgress { why } => view.waiting.push((id.clone(), why.clone())),
                 Health::Failed { why } => view.failed.push((id.clone(), why.clone())),
             }
         }
-        view.addresses = addresses(&record.hosts, exposures.iter().copied());
+        // What serves is what is there, also where the newest version of it was refused.
+        let ours = self.sets.get(&record.set).into_iter().flatten().filter_map(|id| self.live.get(id));
+        view.replicas_ready = ours.clone().fold(0, |sum: u32, l| sum.saturating_add(l.replicas_ready));
+        view.addresses = addresses(&record.hosts, ours.filter_map(|l| l.exposure.as_ref()));
+        if !record.complete {
+            // An address that is not found yet is not known to be missing.
+            view.addresses.retain(|host| !host.addresses.is_empty());
+        }
         view
     }
 
@@ -259,7 +267,20 @@ impl Members {
         }
         sets.extend(known.map(|k| k.set.clone()));
         sets.insert(live.set.clone());
+        self.take(&id);
+        self.sets.entry(live.set.clone()).or_default().insert(id.clone());
         self.live.insert(id, live);
+    }
+
+    fn take(&mut self, id: &ObjectId) -> Option<Live> {
+        let live = self.live.remove(id)?;
+        if let Some(ids) = self.sets.get_mut(&live.set) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.sets.remove(&live.set);
+            }
+        }
+        Some(live)
     }
 }
 
@@ -297,8 +318,9 @@ mod tests {
         let mut members = Members::default();
         let (one, two) = (live(5, "f:data"), live(6, "f:data"));
         let applied = [("a", &one), ("b", &two)].map(|(n, l)| (id(n), Applied { digest: [0; 32], owned: l.owned }));
-        let answered = BTreeMap::from([(id("a"), one.clone()), (id("b"), two.clone())]);
-        members.handle_run(&app, "set".into(), vec![], applied.into_iter().collect(), answered);
+        let live = BTreeMap::from([(id("a"), one.clone()), (id("b"), two.clone())]);
+        let applied = applied.into_iter().collect();
+        members.handle_run(&app, Did { set: "set".into(), hosts: None, applied, live, complete: true });
         (members, app)
     }
 
@@ -339,5 +361,33 @@ mod tests {
         assert_eq!(members.view(&app).drifted, []);
         members.handle_event(&key(None), Event::Apply(id("b"), Live { set: String::new(), ..live(9, "f:data") }));
         assert_eq!(members.view(&app).drifted, [id("b")]);
+    }
+
+    /// A run that fails must not take the addresses of what still serves out of the ledger.
+    #[test]
+    fn addresses_outlive_failed_runs_and_unknown_is_not_none() {
+        let ingress = |version: u64| {
+            Live::of(&json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+                "metadata": {"uid": "i", "resourceVersion": version.to_string(), "labels": {PART_OF: "set"}},
+                "spec": {"rules": [{"host": "a.example"}]}, "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}))
+        };
+        let name = ObjectId { kind: GroupKind::new("networking.k8s.io", "Ingress"), ..id("web") };
+        let app = AppId::new("shop", "web");
+        let mut members = Members::default();
+        let hosts = Some(vec!["a.example".to_owned(), "b.example".to_owned()]);
+        let run = |hosts, complete| Did { set: "set".into(), hosts, complete, ..Did::default() };
+        let told = |members: &Members| -> Vec<String> {
+            members.view(&app).addresses.iter().map(|h| format!("{}={}", h.host, h.addresses.join(","))).collect()
+        };
+        members.handle_run(&app, run(hosts.clone(), false));
+        assert_eq!(told(&members), [""; 0]);
+        members.handle_event(&key(None), Event::Apply(name.clone(), ingress(1)));
+        assert_eq!(told(&members), ["a.example=192.0.2.1"]);
+        members.handle_run(&app, run(None, false));
+        assert_eq!(told(&members), ["a.example=192.0.2.1"]);
+        members.handle_run(&app, run(hosts, true));
+        assert_eq!(told(&members), ["a.example=192.0.2.1", "b.example="]);
+        members.handle_event(&key(None), Event::Delete(name, ingress(2)));
+        assert_eq!(told(&members), ["a.example=", "b.example="]);
     }
 }
