@@ -61,7 +61,7 @@ fn table(said: &Value) -> String {
         ("Place", place),
         ("A", list(&said["ipv4"])),
         ("AAAA", list(&said["ipv6"])),
-        ("TTL", format!("{} s", said["ttl_s"])),
+        ("TTL", format!("{} s", said["ttlS"])),
         ("Why", text(&said["why"])),
         ("Said by", format!("{}, snapshot {}", text(&said["node"]), said["snapshot"])),
     ];

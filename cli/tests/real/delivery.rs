@@ -183,7 +183,7 @@ async fn explained(system: &System) -> anyhow::Result<()> {
     let said: serde_json::Value = serde_json::from_str(&said)?;
     ensure!(said.to_string().contains("fra"), "{said}");
     let table = system.isochrone(&["explain", HOST, "--client", CLIENTS[1].1, "--node", &node]).await?;
-    ensure!(table.contains("iad") && table.contains("km"), "{table}");
+    ensure!(table.contains("iad") && table.contains("km") && table.contains("TTL      30 s"), "{table}");
     let assumed = ["explain", HOST, "--client", CLIENTS[1].1, "--node", &node, "--assume", "iad=down"];
     let table = system.isochrone(&assumed).await?;
     ensure!(table.contains("down"), "{table}");
