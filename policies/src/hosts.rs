@@ -114,7 +114,7 @@ pub fn settle(claims: &[Claim], zones: &[ZoneRules], holder: &BTreeMap<String, A
 }
 
 fn permit(claim: &Claim, zones: &[ZoneRules]) -> Outcome {
-    let Some(zone) = zones.iter().filter(|z| within(&claim.host, &z.origin)).max_by_key(|z| z.origin.len()) else {
+    let Some(zone) = zone_of(&claim.host, zones, |zone| &zone.origin) else {
         return Outcome::NoZone;
     };
     let origin = zone.origin.clone();
@@ -125,6 +125,13 @@ fn permit(claim: &Claim, zones: &[ZoneRules]) -> Outcome {
         return Outcome::HostNotAllowed { zone: origin };
     }
     Outcome::Owned { zone: origin }
+}
+
+/// The zone that answers for `host`: the one with the longest origin that contains it, and of several with that origin
+/// the first. `None`: no zone contains it.
+pub fn zone_of<'a, Z>(host: &str, zones: &'a [Z], origin: impl Fn(&Z) -> &str) -> Option<&'a Z> {
+    // The last of equals wins `max_by_key`, hence from the end.
+    zones.iter().rev().filter(|zone| within(host, origin(zone))).max_by_key(|zone| origin(zone).len())
 }
 
 /// True when `host` is `origin` or lies below it.

@@ -36,6 +36,13 @@ fn each_refusal_has_its_reason() {
 }
 
 #[test]
+fn of_two_zones_with_one_origin_the_first_decides() {
+    let zones = [zone("example.com", &["shop"], &[]), zone("example.com", &["bank"], &[])];
+    let outcome = &settle(&[claim("www.example.com", "a", 1)], &zones, &BTreeMap::new())[0];
+    assert_eq!(*outcome, Outcome::Owned { zone: "example.com".into() });
+}
+
+#[test]
 fn the_holder_keeps_its_host_and_else_the_oldest_wins() {
     let zones = [zone("example.com", &["*"], &[])];
     let claims = [claim("h.example.com", "young", 2), claim("h.example.com", "old", 1)];

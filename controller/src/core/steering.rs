@@ -6,6 +6,7 @@ use api::lower;
 use api::snapshot::{self, Snapshot, Target};
 use api::v1alpha1::DnsZone;
 use api::wire::{self, HubReport, Phase, SnapshotHead};
+use policies::hosts::zone_of;
 use policies::id::{AppId, ClusterId};
 use prost::Message as _;
 
@@ -158,10 +159,7 @@ fn zone(
 
 /// The hosts of a zone: those that no longer origin contains.
 fn hosts(origin: &str, origins: &[&str], choice: &Choice, index: &BTreeMap<&ClusterId, u32>) -> Vec<snapshot::Host> {
-    let belongs = |host: &str| {
-        let within = |o: &str| host.strip_suffix(o).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        origins.iter().filter(|o| within(o)).max_by_key(|o| o.len()) == Some(&origin)
-    };
+    let belongs = |host: &str| zone_of(host, origins, |origin| *origin) == Some(&origin);
     let mut hosts: Vec<snapshot::Host> = choice
         .apps
         .iter()
