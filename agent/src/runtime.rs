@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tunnel::Timing;
-use tunnel::client::{Link, LinkConfig, LinkEvent};
+use tunnel::client::{Link, LinkConfig, LinkEvent, Toward};
 use tunnel::identity::random_id;
 use tunnel::message::Hello;
 
@@ -98,6 +98,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentErr
         ..Hello::default()
     };
     let (link, events) = Link::start(LinkConfig {
+        toward: Toward::Hub,
         hubs: joined.hubs.clone(),
         identity: joined.identity,
         hello,

@@ -20,7 +20,7 @@ use prost::Message as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tunnel::Timing;
-use tunnel::client::{Link, LinkConfig, LinkEvent};
+use tunnel::client::{Link, LinkConfig, LinkEvent, Toward};
 use tunnel::identity::random_id;
 use tunnel::message::Hello;
 use tunnel::state::{StateError, StateLock};
@@ -146,7 +146,7 @@ impl Node {
             ..Hello::default()
         };
         let (link, mut events) =
-            Link::start(LinkConfig { hubs: joined.hubs, identity: joined.identity, hello, timing: Timing::default() })?;
+            Link::start(LinkConfig { toward: Toward::Hub, hubs: joined.hubs, identity: joined.identity, hello, timing: Timing::default() })?;
         let link = Arc::new(link);
         loop {
             tokio::select! {

@@ -1,7 +1,8 @@
 //! The dialling end: enrolment, and a [`Link`] that is up whenever it can be.
 //!
 //! A link dials, greets, beats, renews its certificate when due, keeps each topic's newest payload with the hub, hands
-//! over what the hub publishes, and dials again when the session ends. Its owner sees [`LinkEvent`]s, in order; from a
+//! over what the hub publishes, and dials again when the session ends. DNS nodes dial each other in the same way
+//! ([`Toward::Fellow`]); there the other end is known by its certificate's subject, and nothing is renewed. Its owner sees [`LinkEvent`]s, in order; from a
 //! session first `Connected`, then its publications, then `Disconnected`.
 //!
 //! The event channel is bounded: an owner that does not read holds up the hub's publications to it (each waits for its
@@ -11,6 +12,7 @@
 //! wait ─▶ connect ─▶ (expired? renew, again) ─▶ greet ─▶ session ─▶ wait …
 //! ```
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -23,7 +25,9 @@ use tokio::time::Instant;
 use crate::Timing;
 use crate::code::Code;
 use crate::dial::{Attempt, Dialer};
-use crate::identity::{Identity, IdentityError, Key, Peer, SERVER_NAME, Token, client_tls, enrol_tls};
+use crate::identity::{
+    Identity, IdentityError, Key, Peer, Role, SERVER_NAME, Token, client_tls, enrol_tls, fellow_tls,
+};
 use crate::message::{
     BLOB_BYTES_MAX, EnrolRequest, FRAME_BYTES_MAX, Hello, HelloAck, Kind, RefusalCode, RenewRequest, SignReply,
     StreamHead,
@@ -43,10 +47,35 @@ const FETCHES_MAX: usize = 16;
 /// Clocks jump and machines sleep: a wait for a time of day is looked at again at least so often.
 const WALL_CLOCK_STEP: Duration = Duration::from_secs(60);
 
+/// Whom a link dials, and so whom it believes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Toward {
+    /// A hub, by the name in every hub's certificate.
+    Hub,
+    /// A peer of the same authority that serves with its own certificate: this one and no other.
+    Fellow {
+        /// What it is.
+        role: Role,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl fmt::Display for Toward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hub => f.write_str("the hub"),
+            Self::Fellow { role, name } => write!(f, "{role} {name}"),
+        }
+    }
+}
+
 /// What a link needs.
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
-    /// Where the hub is, `host:port` each; at least one.
+    /// Whom to expect there.
+    pub toward: Toward,
+    /// Where it is, `host:port` each; at least one.
     pub hubs: Vec<String>,
     /// Who we are.
     pub identity: Identity,
@@ -191,8 +220,9 @@ impl Link {
             pulse: watch::channel(Pulse::default()).0,
         });
         let origin = Instant::now();
-        let LinkConfig { hubs, identity, hello, timing } = config;
+        let LinkConfig { toward, hubs, identity, hello, timing } = config;
         let runner = Runner {
+            toward,
             dialer: Dialer::new(hubs, timing.backoff, Duration::ZERO, rand::random()),
             identity: Mutex::new(identity),
             hello,
@@ -316,6 +346,7 @@ fn short(digest: &[u8; 32]) -> String {
 
 /// The link's task.
 struct Runner {
+    toward: Toward,
     dialer: Dialer,
     identity: Mutex<Identity>,
     hello: Hello,
@@ -392,7 +423,7 @@ impl Runner {
                 None
             }
             Outcome::Failed(why) => {
-                tracing::info!(hub, why, "no connection to the hub");
+                tracing::info!(to = %self.toward, address = hub, why, "no connection");
                 self.dialer.handle_failure(now, random);
                 None
             }
@@ -405,7 +436,7 @@ impl Runner {
                 Some(LinkEvent::Disconnected { why })
             }
             Outcome::Refused { code, message, session } => {
-                tracing::warn!(hub, ?code, message, "the hub refuses us");
+                tracing::warn!(to = %self.toward, address = hub, ?code, message, "refused");
                 self.dialer.handle_refusal(now, random);
                 if session && !self.emit(LinkEvent::Disconnected { why: message.clone() }).await {
                     return false;
@@ -428,7 +459,11 @@ impl Runner {
     }
 
     async fn connect(&self, attempt: &Attempt) -> Result<Arc<dyn Connection>, Outcome> {
-        let tls = client_tls(&lock(&self.identity)).map_err(|error| Outcome::Failed(error.to_string()))?;
+        let tls = match &self.toward {
+            Toward::Hub => client_tls(&lock(&self.identity)),
+            Toward::Fellow { role, name } => fellow_tls(&lock(&self.identity), *role, name),
+        };
+        let tls = tls.map_err(|error| Outcome::Failed(error.to_string()))?;
         let config = client_config(tls, &self.timing).map_err(|error| Outcome::Failed(error.to_string()))?;
         let endpoint = |peer| lock(&self.shared.endpoints).for_peer(peer);
         match connect(&attempt.hub, attempt.round, config, &self.timing, endpoint).await {
@@ -441,8 +476,10 @@ impl Runner {
     /// A connection to its end.
     async fn serve(&mut self, connection: &Arc<dyn Connection>) -> Outcome {
         let expired = lock(&self.identity).peer(SystemTime::now()).is_ok_and(|peer| peer.expired);
-        if expired {
-            return self.renew_first(&**connection).await;
+        match (expired, &self.toward) {
+            (true, Toward::Hub) => return self.renew_first(&**connection).await,
+            (true, Toward::Fellow { .. }) => return Outcome::Failed("our certificate has expired".to_owned()),
+            (false, _) => {}
         }
         let stream = match open(&**connection, Kind::Control).await {
             Ok(stream) => stream,
@@ -485,8 +522,14 @@ impl Runner {
         let incoming = Incoming::new();
         let incoming = &incoming;
         let streams = serve_streams(&**connection, |stream| Box::pin(self.serve_stream(incoming, stream)));
+        let renewals = async {
+            // A fellow signs nothing.
+            if self.toward == Toward::Hub {
+                self.keep_renewed(&**connection).await;
+            }
+        };
         let rest = async {
-            tokio::join!(streams, self.shared.outgoing.run(&**connection), self.keep_renewed(&**connection));
+            tokio::join!(streams, self.shared.outgoing.run(&**connection), renewals);
         };
         tokio::select! {
             () = rest => std::future::pending().await,

@@ -1,7 +1,8 @@
 //! Who is who: the hub's own authority, the certificates it signs, and how each end checks the other.
 //!
 //! * The hub **is** an [`Authority`]. It signs its own server certificate and those of agents and DNS nodes, and writes
-//!   into them who they are: `spiffe://isochrone/<role>/<name>/<uid>`. Of a request only the public key counts; whatever
+//!   into them who they are: `spiffe://isochrone/<role>/<name>/<uid>`. DNS nodes serve each other with the same
+//!   certificate, and are known by that subject (SPIFFE X.509-SVID §5), not by a host name. Of a request only the public key counts; whatever
 //!   else it asks for is ignored, so that nobody renews into somebody else.
 //! * A client's key is made where it is used and never leaves; the hub stores none.
 //! * Before it has a certificate a client knows the hub by the pin in its [`Token`] (the SHA-256 of the authority's
@@ -29,7 +30,7 @@ use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509CertificationRequest};
 
 pub use token::{Token, TokenError, hash_secret};
-pub(crate) use verify::{client_tls, enrol_tls, server_tls};
+pub(crate) use verify::{client_tls, enrol_tls, fellow_tls, server_tls};
 
 /// The name in every hub's certificate and in every client's TLS greeting.
 pub const SERVER_NAME: &str = "hub.isochrone.internal";
@@ -367,7 +368,11 @@ impl Authority {
         params.subject_alt_names = vec![SanType::URI(uri)];
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = match subject.role {
+            Role::Agent => vec![ExtendedKeyUsagePurpose::ClientAuth],
+            // It also serves its fellow nodes. It cannot pass for a hub: the hub's name is not in it.
+            Role::Dns => vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth],
+        };
         params.use_authority_key_identifier_extension = true;
         Ok(params.signed_by(&key, &self.issuer).map_err(making)?.pem())
     }
@@ -389,7 +394,7 @@ fn params(not_before: SystemTime, not_after: SystemTime, common_name: &str) -> C
     params
 }
 
-/// What a hub serves with.
+/// What a hub serves with, or a DNS node its fellows.
 #[derive(Clone)]
 pub struct ServerIdentity {
     certificate: CertificateDer<'static>,
@@ -399,6 +404,20 @@ pub struct ServerIdentity {
 }
 
 impl ServerIdentity {
+    /// Serves with the identity that one dials with: a DNS node its fellows. Those check the subject, not a host name.
+    ///
+    /// # Errors
+    /// If a part is unreadable.
+    pub fn of(identity: &Identity) -> Result<Self, IdentityError> {
+        let reset = Sha256::new().chain_update("isochrone stateless reset").chain_update(&identity.key_pem);
+        Ok(Self {
+            certificate: certificate_der(&identity.certificate_pem)?,
+            authority: certificate_der(&identity.ca_pem)?,
+            key_pem: identity.key_pem.clone(),
+            reset_key: reset.finalize().into(),
+        })
+    }
+
     /// The hub's certificate as if it were a client's, to see that it is not taken for one.
     #[cfg(test)]
     pub(crate) fn tls_as_client(&self) -> rustls::ClientConfig {

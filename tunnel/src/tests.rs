@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use crate::Timing;
-use crate::client::{EnrolError, FetchError, Link, LinkConfig, LinkEvent, PublishError, enrol};
+use crate::client::{EnrolError, FetchError, Link, LinkConfig, LinkEvent, PublishError, Toward, enrol};
 use crate::code::Code;
 use crate::dial::Backoff;
 use crate::identity::{
@@ -177,7 +177,7 @@ impl Hub {
 
     fn link_with(&self, identity: Identity, hello: Hello, timing: Timing) -> (Link, mpsc::Receiver<LinkEvent>) {
         let hubs = vec![self.addr.to_string()];
-        Link::start(LinkConfig { hubs, identity, hello, timing }).expect("started")
+        Link::start(LinkConfig { toward: Toward::Hub, hubs, identity, hello, timing }).expect("started")
     }
 
     async fn event(&mut self) -> StubEvent {
@@ -204,8 +204,12 @@ fn server_identity(authority: &Authority) -> ServerIdentity {
 }
 
 fn identity(authority: &Authority, name: &str, age: Duration, life: Duration) -> Identity {
+    identity_as(authority, Role::Agent, name, age, life)
+}
+
+fn identity_as(authority: &Authority, role: Role, name: &str, age: Duration, life: Duration) -> Identity {
     let key = Key::generate().expect("key");
-    let subject = Subject::new(Role::Agent, name, &format!("uid-of-{name}")).expect("subject");
+    let subject = Subject::new(role, name, &format!("uid-of-{name}")).expect("subject");
     let csr = key.request().expect("request");
     let pem = authority.sign(&csr, &subject, SystemTime::now() - age, life).expect("signed");
     Identity::new(key.to_pem(), pem, authority.certificate_pem().to_owned()).expect("fits")
@@ -826,7 +830,7 @@ async fn a_draining_hub_sends_its_peers_to_the_next() {
     let authority = Authority::from_pem(&authority.0, &authority.1).expect("kept");
     let mut second = Hub::start_with(TestBackend::new(authority), timing());
     let hubs = vec![first.addr.to_string(), second.addr.to_string()];
-    let config = LinkConfig { hubs, identity: first.fresh("eu-1"), hello: hello("i1"), timing: timing() };
+    let config = LinkConfig { toward: Toward::Hub, hubs, identity: first.fresh("eu-1"), hello: hello("i1"), timing: timing() };
     let (link, mut events) = Link::start(config).expect("started");
     link.publish("t", 4, Bytes::from_static(b"kept")).expect("taken");
     connected(&mut events).await;
@@ -900,11 +904,11 @@ async fn a_fetch_waits_for_a_connection_and_for_no_longer_than_told() {
 
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("socket");
     let hubs = vec![silent.local_addr().expect("address").to_string()];
-    let config = LinkConfig { hubs, identity: hub.fresh("eu-1"), hello: hello("i1"), timing: timing() };
+    let config = LinkConfig { toward: Toward::Hub, hubs, identity: hub.fresh("eu-1"), hello: hello("i1"), timing: timing() };
     let (link, _events) = Link::start(config).expect("started");
     assert!(matches!(link.fetch(&digest, Duration::from_millis(50)).await, Err(FetchError::Late { .. })));
     assert!(
-        Link::start(LinkConfig { hubs: Vec::new(), identity: hub.fresh("a"), hello: hello("i"), timing: timing() })
+        Link::start(LinkConfig { toward: Toward::Hub, hubs: Vec::new(), identity: hub.fresh("a"), hello: hello("i"), timing: timing() })
             .is_err()
     );
 }
@@ -920,4 +924,58 @@ async fn new_connections_get_the_newer_server_certificate() {
     connected(&mut other_events).await;
     hub.joined().await;
     assert_eq!(hub.stub.sessions().len(), 2, "the open one goes on");
+}
+
+/// A DNS node's identity, made by `authority`.
+fn node(authority: &Authority, name: &str) -> Identity {
+    identity_as(authority, Role::Dns, name, Duration::ZERO, CLIENT_LIFETIME)
+}
+
+/// A link of `identity` to whoever listens at `address`, which shall be the DNS node `name`.
+fn fellow(identity: Identity, name: &str, address: SocketAddr) -> (Link, mpsc::Receiver<LinkEvent>) {
+    let toward = Toward::Fellow { role: Role::Dns, name: name.to_owned() };
+    let hubs = vec![address.to_string()];
+    Link::start(LinkConfig { toward, hubs, identity, hello: hello("i1"), timing: timing() }).expect("started")
+}
+
+#[tokio::test]
+async fn dns_nodes_serve_each_other_and_are_known_by_their_subject() {
+    let backend = TestBackend::new(new_authority());
+    let serve = |identity: &Identity, name: &'static str| {
+        let identity = ServerIdentity::of(identity).expect(name);
+        let config = StubConfig { addr: (Ipv4Addr::LOCALHOST, 0).into(), identity, timing: timing() };
+        Stub::bind(config, backend.clone()).expect("bound")
+    };
+    let (one, two) = (node(&backend.authority, "ns1"), node(&backend.authority, "ns2"));
+    let (stub, mut events) = serve(&two, "ns2");
+    let address = stub.local_addr().expect("address");
+
+    let (link, mut said) = fellow(one.clone(), "ns2", address);
+    connected(&mut said).await;
+    link.publish("findings", 1, Bytes::from_static(b"all well")).expect("published");
+    let published = async {
+        loop {
+            if let Some(StubEvent::Published { peer, topic, payload, .. }) = events.recv().await {
+                return (peer.role, peer.name, topic, payload);
+            }
+        }
+    };
+    let published = soon("the findings", published).await;
+    assert_eq!(published, (Role::Dns, "ns1".into(), "findings".into(), Bytes::from_static(b"all well")));
+
+    // The right authority and role, another name; then the right name under another authority.
+    let (_link, mut said) = fellow(one.clone(), "ns3", address);
+    assert_eq!(refused(&mut said).await.0, RefusalCode::Certificate);
+    let (_link, mut said) = fellow(node(&new_authority(), "ns1"), "ns2", address);
+    assert_eq!(refused(&mut said).await.0, RefusalCode::Certificate);
+
+    // A node cannot pass for a hub, nor an agent for a node.
+    let hubs = vec![address.to_string()];
+    let config = LinkConfig { toward: Toward::Hub, hubs, identity: one, hello: hello("i1"), timing: timing() };
+    let (_link, mut said) = Link::start(config).expect("started");
+    assert_eq!(refused(&mut said).await.0, RefusalCode::Certificate);
+    let agent = identity(&backend.authority, "ns4", Duration::ZERO, CLIENT_LIFETIME);
+    let (stub, _events) = serve(&agent, "ns4");
+    let (_link, mut said) = fellow(two, "ns4", stub.local_addr().expect("address"));
+    assert_eq!(refused(&mut said).await.0, RefusalCode::Certificate);
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
 };
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
@@ -18,8 +18,8 @@ use rustls::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    Identity, IdentityError, RENEWAL_GRACE, SKEW, ServerIdentity, certificate_der, certificates, parse, private_key,
-    public_key, validity,
+    Identity, IdentityError, Peer, RENEWAL_GRACE, Role, SKEW, ServerIdentity, certificate_der, certificates, parse,
+    private_key, public_key, validity,
 };
 use crate::transport::quic::ALPN;
 
@@ -70,6 +70,24 @@ pub(super) fn tls_with(
         .map_err(IdentityError::Tls)?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, private_key(key_pem)?)
+        .map_err(IdentityError::Tls)?;
+    Ok(finish(config))
+}
+
+/// The settings towards a fellow, one that serves with a certificate of its own under our authority: it must be of this
+/// role and name, whatever its address.
+pub(crate) fn fellow_tls(identity: &Identity, role: Role, name: &str) -> Result<ClientConfig, IdentityError> {
+    let provider = provider();
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate_der(&identity.ca_pem)?).map_err(IdentityError::Tls)?;
+    let algorithms = provider.signature_verification_algorithms;
+    let verifier = FellowVerifier { roots, role, name: name.to_owned(), algorithms };
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(IdentityError::Tls)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_auth_cert(certificates(&identity.certificate_pem)?, private_key(&identity.key_pem)?)
         .map_err(IdentityError::Tls)?;
     Ok(finish(config))
 }
@@ -160,6 +178,59 @@ impl ClientCertVerifier for GraceVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
+    }
+}
+
+/// Accepts a server by its subject: chain, times and usage as webpki checks them, and then role and name.
+#[derive(Debug)]
+struct FellowVerifier {
+    roots: RootCertStore,
+    role: Role,
+    name: String,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for FellowVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, self.algorithms.all)?;
+        let now = std::time::UNIX_EPOCH + Duration::from_secs(now.as_secs());
+        let peer = Peer::from_certificate(end_entity, now)
+            .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        if peer.role == self.role && peer.name == self.name {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(Error::InvalidCertificate(CertificateError::NotValidForName))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
     }
 }
 
