@@ -9,9 +9,10 @@ use policies::placement::PlacementSpec;
 use policies::placement::filter::{Requirement, Selector, Toleration as Tolerates};
 
 use crate::regions;
+use crate::snapshot;
 use crate::v1alpha1::{
-    Cluster, ClusterSelector, Location, RegionPolicySpec, SelectorOperator, TaintEffect, TolerationOperator, Traffic,
-    parse_duration,
+    Cluster, ClusterSelector, HostRole, Location, ProbeScheme, RegionPolicySpec, SelectorOperator, TaintEffect,
+    TolerationOperator, Traffic, parse_duration,
 };
 
 /// Label that every cluster carries implicitly: its region.
@@ -94,6 +95,38 @@ pub fn placement(policy: &RegionPolicySpec) -> PlacementSpec {
     }
 }
 
+/// The most addresses of one cluster that are asked each second: a second load balancer says whether the first one or the
+/// cluster is ill, a fifth no more.
+const PROBE_ADDRESSES_MAX: usize = 4;
+
+/// How DNS nodes shall ask whether a cluster lives, at `addresses`, sorted; `None` without any.
+pub fn probe(cluster: &Cluster, addresses: impl IntoIterator<Item = String>) -> Option<snapshot::Probe> {
+    let addresses: Vec<String> = addresses.into_iter().take(PROBE_ADDRESSES_MAX).collect();
+    if addresses.is_empty() {
+        return None;
+    }
+    let Some(written) = &cluster.spec.probe else {
+        let ports = vec![snapshot::ProbePort { port: 80, tls: false }, snapshot::ProbePort { port: 443, tls: true }];
+        return Some(snapshot::Probe { addresses, ports, path: "/".to_owned(), host: String::new() });
+    };
+    let (usual, tls) = match written.scheme {
+        ProbeScheme::HTTP => (80, false),
+        ProbeScheme::HTTPS => (443, true),
+    };
+    let ports = vec![snapshot::ProbePort { port: written.port.unwrap_or(usual).into(), tls }];
+    let host = written.host.clone().unwrap_or_default();
+    Some(snapshot::Probe { addresses, ports, path: written.path.clone(), host })
+}
+
+/// What a host is for, as DNS nodes are told.
+pub const fn role(written: HostRole) -> snapshot::Role {
+    match written {
+        HostRole::Any => snapshot::Role::Any,
+        HostRole::Read => snapshot::Role::Read,
+        HostRole::Write => snapshot::Role::Write,
+    }
+}
+
 fn selector(written: &ClusterSelector) -> Selector {
     let requirement = |r: &crate::v1alpha1::SelectorRequirement| {
         let (key, values) = (r.key.clone(), r.values.iter().cloned().collect());
@@ -171,6 +204,22 @@ mod tests {
         let error = location(&spec("eu-central")).unwrap_err();
         assert!(error.to_string().starts_with("spec.location: region eu-central is no cloud provider's"), "{error}");
         assert!(!cluster(&spec("eu-central"), true).accepted);
+    }
+
+    #[test]
+    fn a_probe_is_what_is_written_or_both_usual_ports() {
+        let addresses = || (1..9).map(|n| format!("192.0.2.{n}"));
+        let mut fra = spec("eu-central-1");
+        assert_eq!(probe(&fra, []), None);
+        let usual = probe(&fra, addresses()).unwrap();
+        assert_eq!(usual.addresses.len(), PROBE_ADDRESSES_MAX);
+        let ports: Vec<(u32, bool)> = usual.ports.iter().map(|p| (p.port, p.tls)).collect();
+        assert_eq!((ports.as_slice(), usual.path.as_str()), ([(80, false), (443, true)].as_slice(), "/"));
+        let written = serde_json::json!({"scheme": "HTTPS", "path": "/healthz", "host": "ingress.example.com"});
+        fra.spec.probe = Some(serde_json::from_value(written).unwrap());
+        let written = probe(&fra, addresses()).unwrap();
+        assert_eq!(written.ports, [snapshot::ProbePort { port: 443, tls: true }]);
+        assert_eq!((written.path.as_str(), written.host.as_str()), ("/healthz", "ingress.example.com"));
     }
 
     #[test]

@@ -24,6 +24,26 @@ pub struct Snapshot {
     /// Digests of geo database blobs, in order of preference; empty: the built-in country table.
     #[prost(bytes = "vec", repeated, tag = "5")]
     pub geo: Vec<Vec<u8>>,
+    /// DNS nodes, sorted by name: whose findings count, and where to tell them one's own.
+    #[prost(message, repeated, tag = "6")]
+    pub nodes: Vec<Node>,
+    /// The hub's failure domain; empty where nobody said.
+    #[prost(string, tag = "7")]
+    pub hub_region: String,
+}
+
+/// One DNS node.
+#[derive(Clone, PartialEq, Message)]
+pub struct Node {
+    /// Its name, as in its certificate.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its region, which is its failure domain.
+    #[prost(string, tag = "2")]
+    pub region: String,
+    /// Where its fellows reach it over QUIC, `host:port`; empty: nowhere, then it hears nobody.
+    #[prost(string, repeated, tag = "3")]
+    pub peering: Vec<String>,
 }
 
 /// One cluster as the steering sees it.
@@ -41,6 +61,37 @@ pub struct Cluster {
     /// Degrees east.
     #[prost(double, tag = "4")]
     pub longitude: f64,
+    /// How every DNS node sees whether it lives; absent while no address of it is known.
+    #[prost(message, optional, tag = "5")]
+    pub probe: Option<Probe>,
+}
+
+/// A question whose full HTTP answer is a sign of life. One good answer on any address and port is enough.
+#[derive(Clone, PartialEq, Message)]
+pub struct Probe {
+    /// IPv4 and IPv6 addresses as text, sorted.
+    #[prost(string, repeated, tag = "1")]
+    pub addresses: Vec<String>,
+    /// Ports, in the order written.
+    #[prost(message, repeated, tag = "2")]
+    pub ports: Vec<ProbePort>,
+    /// Path and query of the request, `/healthz`.
+    #[prost(string, tag = "3")]
+    pub path: String,
+    /// Host header and TLS server name; empty: the address, and no server name.
+    #[prost(string, tag = "4")]
+    pub host: String,
+}
+
+/// A port to ask on.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct ProbePort {
+    /// TCP port.
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// Whether TLS comes first. Its certificate is not looked at: a probe trusts nothing that it is told.
+    #[prost(bool, tag = "2")]
+    pub tls: bool,
 }
 
 /// One DNS zone (RFC 9499).
@@ -135,6 +186,21 @@ pub struct Host {
     /// Candidates, sorted by cluster index.
     #[prost(message, repeated, tag = "5")]
     pub targets: Vec<Target>,
+    /// What it is for.
+    #[prost(enumeration = "Role", tag = "6")]
+    pub role: i32,
+}
+
+/// What a host is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Role {
+    /// Any cluster that serves it will do.
+    Any = 0,
+    /// Reads.
+    Read = 1,
+    /// Writes: a suspect cluster is never offered beside another.
+    Write = 2,
 }
 
 /// One cluster that serves a host.

@@ -19,8 +19,12 @@ mod dns_zone;
 mod duration;
 mod region_policy;
 
-pub use app::{App, AppClusterStatus, AppHost, AppHostStatus, AppSpec, AppStatus, InlineSource, Prune, Source};
-pub use cluster::{Cluster, ClusterIngress, ClusterSpec, ClusterStatus, Location, Taint, TaintEffect};
+pub use app::{
+    App, AppClusterStatus, AppHost, AppHostStatus, AppSpec, AppStatus, HostRole, InlineSource, Prune, Source,
+};
+pub use cluster::{
+    Cluster, ClusterIngress, ClusterProbe, ClusterSpec, ClusterStatus, Location, ProbeScheme, Taint, TaintEffect,
+};
 pub use condition::{Condition, Conditions, Truth};
 pub use dns_zone::{DnsZone, DnsZoneSpec, DnsZoneStatus, NameServer, SoaTimers, ZoneRecord};
 pub use duration::{DurationError, parse_duration};

@@ -5,6 +5,11 @@
 //! blobs that a publication names by digest. Protobuf, so that neighbouring versions understand each other: never
 //! reuse or renumber a tag.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use policies::failover::vote;
+use policies::id::ClusterId;
 use prost::Message;
 
 /// Topics of publications; the payload type stands beside each.
@@ -19,6 +24,10 @@ pub mod topic {
     pub const SNAPSHOT: &str = "snapshot";
     /// Hub → DNS node, [`super::HubReport`].
     pub const HUB_REPORT: &str = "hub-report";
+    /// Hub → DNS node, each second, [`super::TunnelReport`].
+    pub const TUNNELS: &str = "tunnels";
+    /// DNS node → DNS node, each second and at once when a threshold is crossed, [`super::Findings`].
+    pub const FINDINGS: &str = "findings";
     /// DNS node → hub, [`super::NodeReport`].
     pub const NODE: &str = "node";
 }
@@ -203,7 +212,7 @@ pub struct SnapshotHead {
     pub digest: Digest,
 }
 
-/// What the hub itself contributes to a DNS node's verdicts.
+/// What the hub itself contributes to a DNS node's verdicts and what its owner said: kept by the node.
 #[derive(Clone, PartialEq, Message)]
 pub struct HubReport {
     /// The leader's term.
@@ -215,6 +224,65 @@ pub struct HubReport {
     /// Clusters that their owner drains (`Cluster.spec.drain`), sorted.
     #[prost(string, repeated, tag = "3")]
     pub drained: Vec<String>,
+}
+
+/// How long the hub has heard nothing from the agents it knows. Good for seconds, so never kept.
+#[derive(Clone, PartialEq, Message)]
+pub struct TunnelReport {
+    /// The leader's term.
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    /// Clusters whose agents this hub has heard and that did not say goodbye, sorted by name.
+    #[prost(message, repeated, tag = "2")]
+    pub tunnels: Vec<Finding>,
+}
+
+/// What one observer has seen of one cluster.
+#[derive(Clone, PartialEq, Message)]
+pub struct Finding {
+    /// The cluster.
+    #[prost(string, tag = "1")]
+    pub cluster: String,
+    /// Milliseconds since the last success, or since it began to look when there was none.
+    #[prost(uint64, tag = "2")]
+    pub silent_ms: u64,
+    /// Answers in a row by which the cluster itself said that it fails.
+    #[prost(uint32, tag = "3")]
+    pub positives: u32,
+    /// Whether there ever was a success.
+    #[prost(bool, tag = "4")]
+    pub seen: bool,
+}
+
+/// Findings for the wire, in the order of their clusters.
+pub fn findings(found: &BTreeMap<ClusterId, vote::Finding>) -> Vec<Finding> {
+    let finding = |(id, found): (&ClusterId, &vote::Finding)| Finding {
+        cluster: id.to_string(),
+        silent_ms: u64::try_from(found.silent.as_millis()).unwrap_or(u64::MAX),
+        positives: found.positives,
+        seen: found.seen,
+    };
+    found.iter().map(finding).collect()
+}
+
+/// Findings from the wire. Of two about one cluster the last counts.
+pub fn found(findings: &[Finding]) -> BTreeMap<ClusterId, vote::Finding> {
+    let finding = |finding: &Finding| {
+        let silent = Duration::from_millis(finding.silent_ms);
+        (ClusterId::new(&finding.cluster), vote::Finding { silent, positives: finding.positives, seen: finding.seen })
+    };
+    findings.iter().map(finding).collect()
+}
+
+/// What a DNS node tells its fellows.
+#[derive(Clone, PartialEq, Message)]
+pub struct Findings {
+    /// It heard from nobody outside its own failure domain, so what it found counts for nothing.
+    #[prost(bool, tag = "1")]
+    pub blind: bool,
+    /// Its own probes, sorted by cluster.
+    #[prost(message, repeated, tag = "2")]
+    pub clusters: Vec<Finding>,
 }
 
 /// What a DNS node says of itself.
@@ -235,4 +303,8 @@ pub struct NodeReport {
     /// Where it answers, `address:port` as text.
     #[prost(string, repeated, tag = "5")]
     pub listening: Vec<String>,
+    /// Where fellow nodes reach it, `host:port`. A host of `0.0.0.0` or `[::]` stands for the address that the hub sees
+    /// it come from.
+    #[prost(string, repeated, tag = "6")]
+    pub peering: Vec<String>,
 }

@@ -99,6 +99,9 @@ pub(crate) struct HubArgs {
     /// country table.
     #[arg(long, value_name = "FILE")]
     pub(crate) geoip: Vec<PathBuf>,
+    /// The region it runs in: what dies together with it. Its word on silent agents then counts as that region's.
+    #[arg(long)]
+    pub(crate) region: Option<String>,
 }
 
 #[derive(clap::Args, Debug)]
@@ -145,6 +148,12 @@ pub(crate) struct DnsRunArgs {
     /// HTTP address of /healthz, /readyz, /metrics and /explain.
     #[arg(long, default_value = "127.0.0.1:7482", value_name = "ADDR")]
     pub(crate) admin: SocketAddr,
+    /// UDP address where the other DNS nodes tell what they found.
+    #[arg(long, default_value = "0.0.0.0:7444", value_name = "ADDR")]
+    pub(crate) peering: SocketAddr,
+    /// HOST:PORT under which they reach it; left out: --peering, with the address that the hub sees for 0.0.0.0.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise_peering: Option<String>,
 }
 
 #[derive(Subcommand, Debug)]

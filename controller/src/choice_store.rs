@@ -11,7 +11,7 @@ use kube::{Api, Client, ResourceExt as _};
 use policies::id::{AppId, ClusterId};
 use serde::{Deserialize, Serialize};
 
-use crate::core::choice::{AppChoice, Choice, Numbered};
+use crate::core::choice::{AppChoice, Choice, NodeChoice, Numbered};
 
 /// Label on every ConfigMap of ours; its value says which kind.
 const LABEL: &str = "isochrone.dev/choice";
@@ -55,6 +55,8 @@ struct Numbers {
     snapshot_term: u64,
     report: Numbered,
     zones: BTreeMap<String, Numbered>,
+    #[serde(default)]
+    nodes: BTreeMap<String, NodeChoice>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,7 +92,7 @@ impl ChoiceStore {
                 choice.uids = numbers.uids.into_iter().map(|(name, uid)| (ClusterId::new(name), uid)).collect();
                 choice.desired = numbers.desired.into_iter().map(by_id).collect();
                 (choice.snapshot, choice.snapshot_term) = (numbers.snapshot, numbers.snapshot_term);
-                (choice.report, choice.zones) = (numbers.report, numbers.zones);
+                (choice.report, choice.zones, choice.nodes) = (numbers.report, numbers.zones, numbers.nodes);
             } else {
                 let app: StoredApp = serde_json::from_str(&text).map_err(corrupt)?;
                 choice.apps.insert(AppId::new(app.namespace, app.name), app.choice);
@@ -128,6 +130,7 @@ impl ChoiceStore {
             snapshot_term: choice.snapshot_term,
             report: choice.report.clone(),
             zones: choice.zones.clone(),
+            nodes: choice.nodes.clone(),
         };
         if numbers(choice) != numbers(&self.saved) {
             self.write(NUMBERS, "numbers", &numbers(choice)).await?;

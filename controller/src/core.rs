@@ -22,7 +22,7 @@ use api::v1alpha1::{
 };
 use api::wire::{self, ClusterReport, Desired, DesiredApp, Digest, HubReport, Ledger, NodeReport, Phase};
 use policies::hosts::{Claim, Outcome, ZoneRules, settle};
-use policies::id::{AppId, ClusterId};
+use policies::id::{AppId, ClusterId, RegionId};
 use policies::inventory::Inventory;
 use policies::placement::{Placement, PlacementReport, place};
 use prost::Message as _;
@@ -57,6 +57,10 @@ pub struct Seen {
     pub connected: BTreeSet<ClusterId>,
     /// What each DNS node reported.
     pub nodes: BTreeMap<String, NodeReport>,
+    /// The region of every DNS node that somebody added and nobody removed, by name.
+    pub node_regions: BTreeMap<String, RegionId>,
+    /// The hub's own region, where somebody said.
+    pub region: Option<RegionId>,
     /// Digests of geo databases that DNS nodes shall use.
     pub geo: Vec<Digest>,
 }
@@ -141,6 +145,7 @@ pub fn decide(seen: &Seen, previous: &Choice, term: u64) -> Decision {
         }
     }
 
+    steering::choose_nodes(seen, choice);
     let hosts = claim_hosts(seen, choice, &complaints);
     steering::choose_addresses(seen, choice);
     decision.desired = desired(choice, &seen.clusters, term);
@@ -285,7 +290,8 @@ fn claim_hosts(
     }
     for (id, app) in &mut choice.apps {
         // An App that is not there (its CRD may be gone) keeps its hosts; one that is there says which it wants.
-        if seen.apps.contains_key(id) {
+        if let Some(written) = seen.apps.get(id) {
+            app.roles = written.spec.hosts.iter().map(|h| (h.host.clone(), h.role)).collect();
             let mine = owned.remove(id).unwrap_or_default();
             app.hosts.retain(|host, _| mine.contains(host));
             mine.into_iter().for_each(|host| _ = app.hosts.entry(host).or_default());

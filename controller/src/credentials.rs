@@ -23,9 +23,11 @@ const AUTHORITY: &str = "isochrone-authority";
 /// What anybody who makes tokens must know: the hub's addresses and the authority's certificate.
 const TRUST: &str = "isochrone-trust";
 /// Label on token Secrets: the role they are for.
-const LABEL_ROLE: &str = "isochrone.dev/token";
+pub(crate) const LABEL_ROLE: &str = "isochrone.dev/token";
 /// Label on token Secrets: the cluster or node they are for.
-const LABEL_NAME: &str = "isochrone.dev/name";
+pub(crate) const LABEL_NAME: &str = "isochrone.dev/name";
+/// Label on token Secrets: its region. A label, so that who is where can be watched without reading any secret.
+pub(crate) const LABEL_REGION: &str = "isochrone.dev/region";
 
 /// A token may be used for a day: long enough to hand it to the cluster's owner, short enough to forget in a chat.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -159,6 +161,7 @@ impl Credentials {
                 labels: Some(BTreeMap::from([
                     (LABEL_ROLE.to_owned(), role.to_string()),
                     (LABEL_NAME.to_owned(), name.to_owned()),
+                    (LABEL_REGION.to_owned(), region.to_owned()),
                 ])),
                 ..ObjectMeta::default()
             },
@@ -166,7 +169,6 @@ impl Credentials {
                 ("secret-sha256".to_owned(), hex(&token.secret_hash())),
                 ("role".to_owned(), role.to_string()),
                 ("name".to_owned(), name.to_owned()),
-                ("region".to_owned(), region.to_owned()),
                 ("expires".to_owned(), expires.to_string()),
             ])),
             ..Secret::default()

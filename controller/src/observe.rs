@@ -7,15 +7,19 @@ use std::sync::Arc;
 
 use api::v1alpha1::{App, Cluster, DnsZone, RegionPolicy};
 use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
-use policies::id::{AppId, ClusterId};
+use policies::id::{AppId, ClusterId, RegionId};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
+use tunnel::identity::Role;
 
 use crate::core::Seen;
+use crate::credentials::{LABEL_NAME, LABEL_REGION, LABEL_ROLE};
 
 /// Live copies of every kind that the hub reads.
 pub struct Observed {
@@ -24,11 +28,13 @@ pub struct Observed {
     policies: Store<RegionPolicy>,
     zones: Store<DnsZone>,
     crds: Store<CustomResourceDefinition>,
+    tokens: Store<PartialObjectMeta<Secret>>,
 }
 
 impl Observed {
     /// Starts the watches; each change notifies `changed`.
-    pub fn start(client: &Client, changed: &Arc<Notify>) -> Self {
+    pub fn start(client: &Client, namespace: &str, changed: &Arc<Notify>) -> Self {
+        let nodes = watcher::Config::default().labels(&format!("{LABEL_ROLE}={}", Role::Dns));
         let ours = watcher::Config::default().fields("metadata.name=apps.isochrone.dev");
         Self {
             clusters: watch(Api::all(client.clone()), watcher::Config::default(), changed),
@@ -36,13 +42,14 @@ impl Observed {
             policies: watch(Api::all(client.clone()), watcher::Config::default(), changed),
             zones: watch(Api::all(client.clone()), watcher::Config::default(), changed),
             crds: watch(Api::all(client.clone()), ours, changed),
+            tokens: watch(Api::namespaced(client.clone(), namespace), nodes, changed),
         }
     }
 
     /// Waits until every kind was listed once: before that, nothing may be decided.
     pub async fn ready(&self) {
-        let Self { clusters, apps, policies, zones, crds } = self;
-        tokio::join!(ready(clusters), ready(apps), ready(policies), ready(zones), ready(crds));
+        let Self { clusters, apps, policies, zones, crds, tokens } = self;
+        tokio::join!(ready(clusters), ready(apps), ready(policies), ready(zones), ready(crds), ready(tokens));
     }
 
     /// Copies what is known now into `seen`.
@@ -51,6 +58,13 @@ impl Observed {
         seen.apps = by(&self.apps, id);
         seen.policies = by(&self.policies, id);
         seen.zones = by(&self.zones, |o| o.name_any());
+        // The newest token says where a node is.
+        let mut tokens = self.tokens.state();
+        tokens.sort_by_key(|token| token.metadata.creation_timestamp.clone());
+        let label = |token: &PartialObjectMeta<Secret>, label: &str| token.labels().get(label).cloned();
+        let region = |token: &PartialObjectMeta<Secret>| label(token, LABEL_NAME).zip(label(token, LABEL_REGION));
+        seen.node_regions =
+            tokens.iter().filter_map(|t| region(t)).map(|(name, region)| (name, RegionId::new(region))).collect();
         // Gone or going: an App that disappears with its CRD was not removed by anybody.
         let crds = self.crds.state();
         seen.crds_going = crds.is_empty() || crds.iter().any(|crd| crd.metadata.deletion_timestamp.is_some());

@@ -4,25 +4,28 @@
 //! a task of their own, so that a slow API server delays people's view and never the tunnels.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use api::wire::{self, ClusterReport, Digest, Ledger, NodeReport, topic};
+use api::wire::{self, ClusterReport, Digest, Ledger, NodeReport, TunnelReport, topic};
 use bytes::Bytes;
 use kube::Client;
-use policies::id::ClusterId;
+use policies::failover::tunnels::{TELL_EVERY, Tunnels};
+use policies::id::{ClusterId, RegionId};
+use policies::time::Instant;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use prost::Message;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tunnel::Timing;
 use tunnel::code::Code;
 use tunnel::identity::{Authority, Role};
-use tunnel::server::{Session, SessionId, Stub, StubConfig, StubEvent};
+use tunnel::server::{Left, Session, SessionId, Stub, StubConfig, StubEvent};
 
 use crate::choice_store::{ChoiceError, ChoiceStore};
 use crate::core::choice::Choice;
@@ -57,6 +60,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// Geo databases for DNS nodes.
     pub geoip: Vec<PathBuf>,
+    /// Its own region: its failure domain in votes.
+    pub region: Option<String>,
 }
 
 /// Why a hub ended.
@@ -141,7 +146,7 @@ async fn lead(
     blobs.offer_geo(geo);
 
     let changed = Arc::new(Notify::new());
-    let observed = Observed::start(&config.client, &changed);
+    let observed = Observed::start(&config.client, &config.namespace, &changed);
     readiness.set("leadership", Ok(()));
     readiness.set("watches", Err("first lists under way".into()));
     tokio::select! {
@@ -168,7 +173,9 @@ async fn lead(
     let (decided, latest) = watch::channel(None);
     let executor = tokio::spawn(carry_out(config.client.clone(), latest));
     let mut hub = Hub {
-        seen: Seen { geo: geo_digests, ..Seen::default() },
+        seen: Seen { geo: geo_digests, region: config.region.as_ref().map(RegionId::new), ..Seen::default() },
+        tunnels: Tunnels::new(),
+        started: std::time::Instant::now(),
         observed,
         choice,
         store,
@@ -219,6 +226,8 @@ struct Hub {
     term: u64,
     blobs: Blobs,
     sessions: BTreeMap<SessionId, Open>,
+    tunnels: Tunnels,
+    started: std::time::Instant,
     decided: watch::Sender<Option<Arc<(Seen, Decision)>>>,
 }
 
@@ -236,13 +245,20 @@ impl Hub {
         metrics: &Metrics,
         stop: &CancellationToken,
     ) -> Result<(), HubError> {
+        let mut tell = tokio::time::interval(TELL_EVERY);
+        tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.round(metrics).await;
-            tokio::select! {
-                event = events.recv() => self.handle(event.ok_or(HubError::TunnelEnded)?),
-                () = changed.notified() => {}
-                () = tokio::time::sleep(IDLE) => {}
-                () = stop.cancelled() => return Ok(()),
+            let idle = tokio::time::sleep(IDLE);
+            tokio::pin!(idle);
+            loop {
+                tokio::select! {
+                    event = events.recv() => break self.handle(event.ok_or(HubError::TunnelEnded)?),
+                    () = changed.notified() => break,
+                    () = &mut idle => break,
+                    _ = tell.tick() => self.tell_tunnels(),
+                    () = stop.cancelled() => return Ok(()),
+                }
             }
             let settled = tokio::time::sleep(SETTLE);
             tokio::pin!(settled);
@@ -282,13 +298,16 @@ impl Hub {
             StubEvent::Joined(session) => self.join(session),
             StubEvent::Left { id, peer, why } => {
                 tracing::info!(%peer, ?why, "session closed");
-                self.sessions.remove(&id);
+                if let Some(open) = self.sessions.remove(&id) {
+                    self.part(&open.session, &why);
+                }
                 self.count_connected();
             }
             StubEvent::Published { id, peer, topic, payload, .. } => {
                 // A session that was turned away, or is not known yet, has nothing to say.
-                if self.sessions.contains_key(&id)
-                    && let Err(error) = self.take(&peer.name, peer.role, &topic, &payload)
+                let from = self.sessions.get(&id).map(|open| open.session.remote());
+                if let Some(from) = from
+                    && let Err(error) = self.take(&peer.name, peer.role, from, &topic, &payload)
                 {
                     tracing::warn!(%peer, %topic, %error, "cannot read what was published");
                 }
@@ -327,11 +346,65 @@ impl Hub {
         self.seen.connected = agents.map(|open| ClusterId::new(&open.session.peer().name)).collect();
     }
 
-    fn take(&mut self, name: &str, role: Role, topic: &str, payload: &[u8]) -> Result<(), prost::DecodeError> {
+    /// What the end of an agent's session says of its cluster: its silence goes on, or, after a goodbye or when it was
+    /// sent away, nothing.
+    fn part(&mut self, session: &Session, why: &Left) {
+        let peer = session.peer();
+        if peer.role != Role::Agent {
+            return;
+        }
+        let cluster = ClusterId::new(&peer.name);
+        self.tunnels.handle_heard(self.now(), session.last_beat(), &cluster);
+        match why {
+            Left::Silent | Left::Lost(_) | Left::Replaced => {}
+            Left::Goodbye(_) | Left::Revoked | Left::Expired | Left::Closed { .. } => {
+                self.tunnels.handle_goodbye(&cluster);
+            }
+        }
+    }
+
+    /// Tells every DNS node how long agents have been silent.
+    fn tell_tunnels(&mut self) {
+        let now = self.now();
+        for open in self.sessions.values().filter(|open| open.session.peer().role == Role::Agent) {
+            let cluster = ClusterId::new(&open.session.peer().name);
+            self.tunnels.handle_heard(now, open.session.last_beat(), &cluster);
+        }
+        let report = TunnelReport { term: self.term, tunnels: wire::findings(&self.tunnels.findings(now)) };
+        let payload = Bytes::from(report.encode_to_vec());
+        for open in self.sessions.values().filter(|open| open.session.peer().role == Role::Dns) {
+            if let Err(error) = open.session.publish(topic::TUNNELS, now.as_nanos(), payload.clone()) {
+                tracing::error!(%error, "cannot publish");
+            }
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::ORIGIN + self.started.elapsed()
+    }
+
+    fn take(
+        &mut self,
+        name: &str,
+        role: Role,
+        from: SocketAddr,
+        topic: &str,
+        payload: &[u8],
+    ) -> Result<(), prost::DecodeError> {
         match (role, topic) {
             (Role::Agent, topic::LEDGER) => _ = self.seen.ledgers.insert(name.into(), Ledger::decode(payload)?),
             (Role::Agent, topic::CLUSTER) => _ = self.seen.reports.insert(name.into(), ClusterReport::decode(payload)?),
-            (Role::Dns, topic::NODE) => _ = self.seen.nodes.insert(name.to_owned(), NodeReport::decode(payload)?),
+            (Role::Dns, topic::NODE) => {
+                let mut report = NodeReport::decode(payload)?;
+                report.peering.iter_mut().for_each(|address| place(address, from.ip()));
+                if !self.seen.node_regions.contains_key(name) {
+                    tracing::warn!(
+                        node = name,
+                        "nobody added this DNS node here, so its findings count for nothing: run `isochrone dns add`"
+                    );
+                }
+                self.seen.nodes.insert(name.to_owned(), report);
+            }
             // A newer peer may say more than this hub understands.
             (Role::Agent | Role::Dns, _) => tracing::debug!(name, topic, "unknown topic"),
         }
@@ -363,6 +436,15 @@ impl Open {
             Ok(()) => _ = self.told.insert(topic, number),
             Err(error) => tracing::error!(topic, %error, "cannot publish"),
         }
+    }
+}
+
+/// Where a node listens on every address, the one that the hub sees stands for it.
+fn place(address: &mut String, seen: IpAddr) {
+    if let Ok(listening) = address.parse::<SocketAddr>()
+        && listening.ip().is_unspecified()
+    {
+        *address = SocketAddr::new(seen, listening.port()).to_string();
     }
 }
 

@@ -3,9 +3,11 @@
 //! Distances and estimates are worked out anew from the databases, since the tables keep orders only; the order shown is
 //! the tables'.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use policies::failover::traffic::Evidence;
 use policies::geo::{distance_km, prior_rtt};
 use policies::steering::{Family, report};
 use serde::Serialize;
@@ -58,6 +60,29 @@ pub struct ExplainedCandidate {
     pub kept: bool,
     /// Reason code.
     pub reason: String,
+    /// Why it has its class; left out where no running node says, or nobody watches it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observed>,
+}
+
+/// Why a node holds of a cluster what it holds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Observed {
+    /// The vote of each failure domain outside the cluster's own: fine, open, silent or failed.
+    pub votes: BTreeMap<String, String>,
+    /// What the node's own last probe said.
+    pub probe: String,
+    /// Fewer than two domains see it from outside, so it is never taken down automatically.
+    pub few_observers: bool,
+}
+
+impl Observed {
+    /// From the traffic clock's evidence and the last probe's words.
+    pub fn new(evidence: &Evidence, probe: String) -> Self {
+        let votes = evidence.votes.iter().map(|(domain, vote)| (domain.to_string(), vote.as_str().to_owned()));
+        Self { votes: votes.collect(), probe, few_observers: evidence.few_domains }
+    }
 }
 
 /// Why a client gets what it gets.
@@ -93,11 +118,17 @@ pub struct Explanation {
     pub snapshot: u64,
 }
 
-/// Explains what `client`, asking itself or by ECS, gets for `host`.
+/// Explains what `client`, asking itself or by ECS, gets for `host`; `observed` says why clusters have their classes, by
+/// name.
 ///
 /// # Errors
 /// When no steered host has this name.
-pub fn explain(view: &View, host: &str, client: IpAddr) -> Result<Explanation, ExplainError> {
+pub fn explain(
+    view: &View,
+    host: &str,
+    client: IpAddr,
+    observed: &BTreeMap<String, Observed>,
+) -> Result<Explanation, ExplainError> {
     let tables = view.tables();
     let name = host.trim_end_matches('.').to_ascii_lowercase();
     let host = tables.host(&name).ok_or(ExplainError::NoHost { host: name, snapshot: tables.number })?;
@@ -131,6 +162,7 @@ pub fn explain(view: &View, host: &str, client: IpAddr) -> Result<Explanation, E
             class: view.class(entry.cluster).to_string(),
             kept: reason.kept(),
             reason: reason.code().to_owned(),
+            observed: observed.get(&cluster.name).cloned(),
         }
     });
     Ok(Explanation {

@@ -1,111 +1,172 @@
-//! What this node holds of each cluster: the traffic clock of `policies`, fed with what the node hears.
+//! What this node holds of each cluster: the traffic clock of `policies`, fed with what the node hears. Pure; the shell
+//! brings the time, the probes and the messages, and keeps [`Health::kept`] on disk.
 //!
-//! So far it hears the hub's report of drains, which is kept on disk, so that a restart without a hub does not send users
-//! back to a cluster that its owner drained. Probes and fellow nodes' findings are not fed yet.
+//! Order of calls as of [`Traffic`]: any `handle_*`, then [`Health::poll_command`] until `None`, then
+//! [`Health::poll_timeout`].
+//!
+//! What is kept over a restart, so that a node that comes up without a hub does not send users back to where it would not
+//! have sent them before: the hub's last report (drains), and which clusters were down or suspect.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 
-use api::wire::HubReport;
-use policies::failover::traffic::{Topology, Traffic};
+use api::snapshot::Snapshot;
+use api::wire::{self, HubReport, TunnelReport};
+use policies::failover::traffic::{self, Command, Evidence, NodeId, Topology, Traffic};
 use policies::id::{ClusterId, RegionId};
 use policies::steering::Class;
 use policies::time::Instant;
-use prost::Message as _;
+use prost::Message;
 
-/// The file with the hub's last report.
-const REPORT: &str = "hub-report";
+/// Who there is, as a snapshot says: whom to ask, whom to tell, and whose word counts for which failure domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fleet {
+    /// Failure domains. Clusters without a known address are left out: nobody can ask them, and no answer names them.
+    pub topology: Topology,
+    /// What to ask of each of these clusters.
+    pub targets: BTreeMap<ClusterId, probe::Target>,
+    /// Where each DNS node is told what others found, `host:port`.
+    pub peering: BTreeMap<NodeId, Vec<String>>,
+}
+
+impl Fleet {
+    /// Reads it from a snapshot. An address or port that is none is left out.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let mut fleet = Self::default();
+        for cluster in &snapshot.clusters {
+            let Some(target) = cluster.probe.as_ref().and_then(target) else { continue };
+            let id = ClusterId::new(&cluster.name);
+            fleet.topology.clusters.insert(id.clone(), RegionId::new(&cluster.region));
+            fleet.targets.insert(id, target);
+        }
+        for node in &snapshot.nodes {
+            fleet.topology.nodes.insert(node.name.clone(), RegionId::new(&node.region));
+            fleet.peering.insert(node.name.clone(), node.peering.clone());
+        }
+        fleet.topology.hub = (!snapshot.hub_region.is_empty()).then(|| RegionId::new(&snapshot.hub_region));
+        fleet
+    }
+}
+
+fn target(probe: &api::snapshot::Probe) -> Option<probe::Target> {
+    let target = probe::Target {
+        addresses: probe.addresses.iter().filter_map(|address| address.parse().ok()).collect(),
+        ports: probe.ports.iter().filter_map(|port| Some((u16::try_from(port.port).ok()?, port.tls))).collect(),
+        path: probe.path.clone(),
+        host: probe.host.clone(),
+    };
+    (!target.addresses.is_empty() && !target.ports.is_empty()).then_some(target)
+}
+
+/// What a node keeps over a restart.
+#[derive(Clone, PartialEq, Message)]
+pub struct Kept {
+    /// The hub's last report.
+    #[prost(message, optional, tag = "1")]
+    pub report: Option<HubReport>,
+    /// Clusters that were suspect.
+    #[prost(string, repeated, tag = "2")]
+    pub suspect: Vec<String>,
+    /// Clusters that were down.
+    #[prost(string, repeated, tag = "3")]
+    pub down: Vec<String>,
+}
 
 /// Judges clusters for one node.
+#[derive(Clone, Debug)]
 pub struct Health {
-    file: PathBuf,
-    report: HubReport,
-    clusters: BTreeMap<ClusterId, RegionId>,
     traffic: Traffic,
-    started: std::time::Instant,
+    report: HubReport,
 }
 
 impl Health {
-    /// Goes on from what is kept in `dir`; a report that cannot be read counts as none, and the hub tells it anew.
-    pub fn open(dir: &Path, node: &str) -> Self {
-        let file = dir.join(REPORT);
-        let report =
-            fs::read(&file).ok().and_then(|bytes| HubReport::decode(bytes.as_slice()).ok()).unwrap_or_default();
-        let traffic = Traffic::new(Instant::ORIGIN, node.to_owned(), Topology::default());
-        let mut health = Self { file, report, clusters: BTreeMap::new(), traffic, started: std::time::Instant::now() };
-        health.tell_hub();
+    /// Goes on from what was kept.
+    pub fn new(now: Instant, node: &str, fleet: &Fleet, kept: Kept) -> Self {
+        let mut traffic = Traffic::new(now, node.to_owned(), fleet.topology.clone());
+        let named =
+            |names: &[String], class| names.iter().map(|name| (ClusterId::new(name), class)).collect::<Vec<_>>();
+        let judged = [named(&kept.suspect, Class::Suspect), named(&kept.down, Class::Down)].concat();
+        traffic.restore(&judged.into_iter().collect());
+        let mut health = Self { traffic, report: kept.report.unwrap_or_default() };
+        health.tell_drained(now);
         health
     }
 
-    /// The clusters of the snapshot that is served, with their regions.
-    pub fn handle_clusters<'a>(&mut self, clusters: impl Iterator<Item = (&'a str, &'a str)>) {
-        self.clusters = clusters.map(|(name, region)| (ClusterId::new(name), RegionId::new(region))).collect();
-        let topology = Topology { clusters: self.clusters.clone(), ..Topology::default() };
-        self.traffic.handle_topology(self.now(), topology);
+    /// What to keep now.
+    pub fn kept(&self) -> Kept {
+        let judged = self.traffic.judged();
+        let of = |wanted| judged.iter().filter(|(_, class)| **class == wanted).map(|(id, _)| id.to_string()).collect();
+        Kept { report: Some(self.report.clone()), suspect: of(Class::Suspect), down: of(Class::Down) }
     }
 
-    /// The hub reported. One of an older leader, or older than the last, is left aside.
-    ///
-    /// # Errors
-    /// When it cannot be written down; it counts all the same.
-    pub fn handle_hub(&mut self, report: &HubReport) -> io::Result<()> {
-        if (report.term, report.number) < (self.report.term, self.report.number) {
-            return Ok(());
+    /// Another snapshot is served.
+    pub fn handle_fleet(&mut self, now: Instant, fleet: &Fleet) {
+        self.traffic.handle_topology(now, fleet.topology.clone());
+    }
+
+    /// A probe of one's own ended.
+    pub fn handle_probe(&mut self, now: Instant, cluster: &ClusterId, outcome: traffic::Probe) {
+        self.traffic.handle_probe(now, cluster, outcome);
+    }
+
+    /// A fellow node told what it found. Who it is, its certificate has said.
+    pub fn handle_findings(&mut self, now: Instant, from: &NodeId, findings: &wire::Findings) {
+        let clusters = wire::found(&findings.clusters);
+        self.traffic.handle_findings(now, from, &traffic::Findings { blind: findings.blind, clusters });
+    }
+
+    /// The hub told of drains; whether that is news. A report of an older leader, or older than the last, is left aside.
+    pub fn handle_report(&mut self, now: Instant, report: &HubReport) -> bool {
+        let news = (report.term, report.number) > (self.report.term, self.report.number);
+        if news {
+            self.report = report.clone();
+            self.tell_drained(now);
         }
-        self.report = report.clone();
-        self.tell_hub();
-        let aside = self.file.with_extension("new");
-        fs::write(&aside, report.encode_to_vec())?;
-        fs::rename(&aside, &self.file)
+        news
     }
 
-    /// The class of each cluster now.
-    pub fn classes(&mut self) -> BTreeMap<String, Class> {
-        // Commands say what changed; here the whole is asked for.
-        while self.traffic.poll_command().is_some() {}
-        self.clusters.keys().map(|id| (id.to_string(), self.traffic.class(id))).collect()
+    /// The hub told how long agents have been silent. A leader that has been followed by another has no say.
+    pub fn handle_tunnels(&mut self, now: Instant, report: &TunnelReport) {
+        if report.term >= self.report.term {
+            self.traffic.handle_hub(now, &wire::found(&report.tunnels));
+        }
     }
 
-    fn tell_hub(&mut self) {
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.traffic.handle_timeout(now);
+    }
+
+    /// What to do, in order; poll until `None`.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.traffic.poll_command()
+    }
+
+    /// When to call [`Health::handle_timeout`] next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.traffic.poll_timeout()
+    }
+
+    /// What to tell fellow nodes now.
+    pub fn findings(&self) -> wire::Findings {
+        let found = self.traffic.findings();
+        wire::Findings { blind: found.blind, clusters: wire::findings(&found.clusters) }
+    }
+
+    /// The class of each cluster now, by name.
+    pub fn classes(&self) -> BTreeMap<String, Class> {
+        self.traffic.evidence().into_iter().map(|(id, evidence)| (id.to_string(), evidence.class)).collect()
+    }
+
+    /// Why each cluster has its class.
+    pub fn evidence(&self) -> BTreeMap<ClusterId, Evidence> {
+        self.traffic.evidence()
+    }
+
+    fn tell_drained(&mut self, now: Instant) {
         let drained: BTreeSet<ClusterId> = self.report.drained.iter().map(ClusterId::new).collect();
-        self.traffic.handle_hub(self.now(), &BTreeMap::new(), &drained);
-    }
-
-    fn now(&self) -> Instant {
-        Instant::from_nanos(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        self.traffic.handle_drained(now, &drained);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn classes(health: &mut Health) -> Vec<(String, Class)> {
-        health.handle_clusters([("fra", "eu"), ("iad", "us")].into_iter());
-        health.classes().into_iter().collect()
-    }
-
-    fn report(term: u64, number: u64, drained: &[&str]) -> HubReport {
-        HubReport { term, number, drained: drained.iter().map(|s| (*s).to_owned()).collect() }
-    }
-
-    #[test]
-    fn drains_survive_a_restart_and_older_words_count_for_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut health = Health::open(dir.path(), "ns");
-        assert_eq!(classes(&mut health)[1].1, Class::Healthy);
-        health.handle_hub(&report(2, 5, &["iad"])).unwrap();
-        assert_eq!(classes(&mut health)[1].1, Class::Drained);
-        for older in [report(1, 9, &[]), report(2, 4, &[])] {
-            health.handle_hub(&older).unwrap();
-        }
-        let mut restarted = Health::open(dir.path(), "ns");
-        assert_eq!(classes(&mut restarted)[1].1, Class::Drained);
-        restarted.handle_hub(&report(3, 1, &[])).unwrap();
-        assert_eq!(classes(&mut restarted)[1].1, Class::Healthy);
-        fs::write(dir.path().join(REPORT), b"\xff\xff\xff").unwrap();
-        assert_eq!(classes(&mut Health::open(dir.path(), "ns"))[1].1, Class::Healthy);
-    }
-}
+mod tests;

@@ -10,7 +10,9 @@
 //! * [`answer`] — the one function that answers a query; `wire` — bytes in and out.
 //! * [`explain`] — why a client gets what it gets, from the same tables.
 //! * [`snapshot`] — takes snapshots in, keeps the last good one on disk.
-//! * [`health`] — what this node holds of each cluster; [`enrol`] — who it is; [`runtime`] — the process.
+//! * [`health`] — what this node holds of each cluster, pure; `kept` — the same on disk; [`fellows`] — DNS nodes among
+//!   each other.
+//! * [`enrol`] — who it is; [`runtime`] — the process.
 //! * [`server`] — UDP threads and TCP; both call [`answer::answer`].
 
 #![forbid(unsafe_code)]
@@ -19,7 +21,9 @@ pub mod answer;
 pub mod compile;
 pub mod enrol;
 pub mod explain;
+pub mod fellows;
 pub mod health;
+mod kept;
 pub mod locate;
 pub mod runtime;
 pub mod server;

@@ -1,39 +1,56 @@
-//! The DNS node as a process: it serves from its own disk at once, and keeps a link to the hub for what is newer.
+//! The DNS node as a process: it serves from its own disk at once, keeps a link to the hub for what is newer, and judges
+//! by its own probes and its fellows' words who answers.
+//!
+//! One loop takes everything in and gives it to [`Health`]; what that decides is done here.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use api::snapshot::Snapshot;
-use api::wire::{HubReport, SnapshotHead, topic};
+use api::wire::{HubReport, SnapshotHead, TunnelReport, topic};
 use axum::Router;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::routing::get;
 use bytes::Bytes;
+use policies::failover::traffic::{Command, Probe};
+use policies::failover::tunnels::TELL_EVERY;
+use policies::id::ClusterId;
 use policies::steering::Class;
+use probe::Prober;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use prost::Message as _;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tunnel::Timing;
 use tunnel::client::{Link, LinkConfig, LinkEvent, Toward};
 use tunnel::identity::random_id;
 use tunnel::message::Hello;
+use tunnel::server::StubEvent;
 use tunnel::state::{StateError, StateLock};
 
 use crate::enrol::{self, JoinError, Joined};
-use crate::explain::{Explanation, explain};
-use crate::health::Health;
+use crate::explain::{Explanation, Observed, explain};
+use crate::fellows::{self, FellowError, Fellows};
+use crate::health::{Health, Kept};
+use crate::kept::KeptFile;
 use crate::server::{self, Server, ServerError};
 use crate::snapshot::{Accepted, Refusal, Store};
 use crate::view::View;
 
 /// A geo database has tens of megabytes; over a thin line that takes minutes.
 const FETCH: Duration = Duration::from_secs(300);
+/// How long the loop waits at most when nothing is watched.
+const IDLE: Duration = Duration::from_secs(60);
 /// Between two tries to take a snapshot in, when the line or the disk failed.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -50,6 +67,10 @@ pub struct Config {
     pub threads: u16,
     /// HTTP address of the admin port.
     pub admin: SocketAddr,
+    /// UDP address where fellow DNS nodes tell what they found.
+    pub peering: SocketAddr,
+    /// `host:port` under which they reach it; none: `peering`, or, where that is every address, the one that the hub sees.
+    pub advertise_peering: Option<String>,
 }
 
 /// Why a node ended.
@@ -70,6 +91,12 @@ pub enum DnsError {
     /// The link.
     #[error(transparent)]
     Link(#[from] tunnel::client::LinkError),
+    /// The other DNS nodes.
+    #[error(transparent)]
+    Fellow(#[from] FellowError),
+    /// The TLS of probes.
+    #[error("cannot set up the TLS of probes")]
+    Probe(#[from] rustls::Error),
 }
 
 /// Runs the node until `stop`. With a stored identity and snapshot it serves before it has heard from any hub.
@@ -82,8 +109,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), DnsError
     readiness.set("identity", Err("joining".into()));
     readiness.set("snapshot", Err("none yet".into()));
     let metrics = Metrics::default();
-    let store: Arc<OnceLock<Arc<Store>>> = Arc::default();
-    let (registry, explain) = (metrics.registry(), explain_route(Arc::clone(&store)));
+    let served: Arc<OnceLock<Served>> = Arc::default();
+    let (registry, explain) = (metrics.registry(), explain_route(Arc::clone(&served)));
     admin::serve(config.admin, readiness.clone(), registry, explain, stop.clone()).await?;
 
     let joined = match enrol::stored(&config.state, config.join.as_deref())? {
@@ -98,9 +125,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), DnsError
     for error in errors {
         tracing::error!(error = %admin::chain(&error), "state directory");
     }
-    let store = Arc::clone(store.get_or_init(|| Arc::new(opened)));
+    let (mut kept, kept_before) = KeptFile::open(&config.state);
+    let view = Arc::clone(&opened.view());
+    let started = Instant::now();
+    let health = Health::new(since(started), &joined.name, view.tables().fleet(), kept_before);
+    let Served { store, watch } = served.get_or_init(|| Served {
+        store: Arc::new(opened),
+        watch: Arc::new(Mutex::new(Watch { health, words: BTreeMap::new() })),
+    });
     let server = Server::start(
-        &store,
+        store,
         &server::Config {
             listen: config.listen.clone(),
             udp_threads: config.threads.into(),
@@ -108,36 +142,79 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), DnsError
         },
     )?;
     tracing::info!(node = %joined.name, listen = ?server.addresses(), "answering");
+    let (fellows, said) = Fellows::bind(&joined.name, config.peering, joined.identity.clone())?;
+    let peering = config.advertise_peering.or_else(|| fellows.local_addr().ok().map(|address| address.to_string()));
+    let (prober, found) = Prober::new()?;
     let mut node = Node {
-        health: Health::open(&config.state, &joined.name),
-        store,
+        started,
+        watch: Arc::clone(watch),
+        store: Arc::clone(store),
+        prober,
+        fellows,
         readiness,
         metrics,
         listening: server.addresses().iter().map(ToString::to_string).collect(),
+        peering: peering.into_iter().collect(),
         state: config.state,
+        kept: kept.writer(),
         taking: JoinSet::new(),
         reports: 0,
     };
     node.serving();
-    let ended = node.follow(joined, &stop).await;
+    let ended = node.follow(joined, said, found, &stop).await;
     server.stop().await;
+    node.fellows.close().await;
+    kept.written().await;
     ended
 }
 
-struct Node {
-    health: Health,
+/// Time as [`Health`] counts it.
+fn since(started: Instant) -> policies::time::Instant {
+    policies::time::Instant::ORIGIN + started.elapsed()
+}
+
+/// What the admin port explains from.
+struct Served {
     store: Arc<Store>,
+    watch: Arc<Mutex<Watch>>,
+}
+
+/// The node's judgement, and what its own last probe of each cluster said. Locked for moments only.
+struct Watch {
+    health: Health,
+    words: BTreeMap<ClusterId, String>,
+}
+
+fn lock(watch: &Mutex<Watch>) -> MutexGuard<'_, Watch> {
+    // A panic elsewhere leaves a judgement that is whole: every change is one call.
+    watch.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Node {
+    started: Instant,
+    watch: Arc<Mutex<Watch>>,
+    store: Arc<Store>,
+    prober: Prober,
+    fellows: Fellows,
     readiness: admin::Readiness,
     metrics: Metrics,
     listening: Vec<String>,
+    peering: Vec<String>,
     state: PathBuf,
+    kept: tokio::sync::watch::Sender<Kept>,
     /// The one snapshot that is being fetched and compiled.
     taking: JoinSet<Result<Accepted, Refusal>>,
     reports: u64,
 }
 
 impl Node {
-    async fn follow(&mut self, joined: Joined, stop: &CancellationToken) -> Result<(), DnsError> {
+    async fn follow(
+        &mut self,
+        joined: Joined,
+        mut said: mpsc::Receiver<StubEvent>,
+        mut found: mpsc::Receiver<(ClusterId, probe::Answer)>,
+        stop: &CancellationToken,
+    ) -> Result<(), DnsError> {
         let hello = Hello {
             software: env!("CARGO_PKG_VERSION").to_owned(),
             // A node is one process on one state directory: the lock says so.
@@ -145,22 +222,80 @@ impl Node {
             boot: random_id(),
             ..Hello::default()
         };
-        let (link, mut events) =
-            Link::start(LinkConfig { toward: Toward::Hub, hubs: joined.hubs, identity: joined.identity, hello, timing: Timing::default() })?;
+        let (link, mut events) = Link::start(LinkConfig {
+            toward: Toward::Hub,
+            hubs: joined.hubs,
+            identity: joined.identity,
+            hello,
+            timing: Timing::default(),
+        })?;
         let link = Arc::new(link);
+        let mut beat = tokio::time::interval(TELL_EVERY);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let due = lock(&self.watch).health.poll_timeout();
+            let due = due.map_or(IDLE, |due| due.since(since(self.started)));
             tokio::select! {
                 Some(event) = events.recv() => self.handle(event, &link),
+                Some(event) = said.recv() => {
+                    if let Some((from, findings)) = fellows::heard(event) {
+                        self.with(|watch, now| watch.health.handle_findings(now, &from, &findings));
+                    }
+                }
+                Some((cluster, answer)) = found.recv() => self.probed(&cluster, answer),
                 Some(taken) = self.taking.join_next() => self.taken(taken, &link),
+                _ = beat.tick() => {
+                    let findings = lock(&self.watch).health.findings();
+                    self.fellows.tell(&findings);
+                }
+                () = tokio::time::sleep(due) => self.with(|watch, now| watch.health.handle_timeout(now)),
                 () = stop.cancelled() => break,
-                else => break,
             }
+            self.act();
         }
         self.taking.shutdown().await;
         if let Some(link) = Arc::into_inner(link) {
             link.close("the DNS node is stopping").await;
         }
         Ok(())
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Watch, policies::time::Instant) -> T) -> T {
+        act(&mut lock(&self.watch), since(self.started))
+    }
+
+    /// Does what was decided.
+    fn act(&mut self) {
+        let mut commands = vec![];
+        let told = self.with(|watch, _| {
+            commands.extend(std::iter::from_fn(|| watch.health.poll_command()));
+            let changed = commands.iter().any(|command| matches!(command, Command::Classify { .. }));
+            let findings = commands.contains(&Command::Tell).then(|| watch.health.findings());
+            (changed.then(|| (watch.health.classes(), watch.health.kept())), findings)
+        });
+        for command in commands {
+            if let Command::Classify { cluster, class } = command {
+                let evidence = self.with(|watch, _| watch.health.evidence().get(&cluster).cloned());
+                tracing::warn!(%cluster, %class, votes = ?evidence.map(|e| e.votes), "cluster classified");
+                self.metrics.classify(&cluster, class);
+            }
+        }
+        let (changed, findings) = told;
+        if let Some((classes, kept)) = changed {
+            self.store.set_classes(classes);
+            self.kept.send_replace(kept);
+        }
+        if let Some(findings) = findings {
+            self.fellows.tell(&findings);
+        }
+    }
+
+    fn probed(&mut self, cluster: &ClusterId, answer: probe::Answer) {
+        self.metrics.probed(cluster, answer.outcome);
+        self.with(|watch, now| {
+            watch.health.handle_probe(now, cluster, answer.outcome);
+            watch.words.insert(cluster.clone(), answer.words);
+        });
     }
 
     fn handle(&mut self, event: LinkEvent, link: &Arc<Link>) {
@@ -174,22 +309,13 @@ impl Node {
                 tracing::warn!(%why, "disconnected; answering goes on");
                 self.metrics.connected.set(0);
             }
-            LinkEvent::Published { topic, payload, .. } if topic == topic::SNAPSHOT => self.take(payload, link),
-            LinkEvent::Published { topic, payload, .. } if topic == topic::HUB_REPORT => {
-                match HubReport::decode(payload) {
-                    Ok(report) => {
-                        if let Err(error) = self.health.handle_hub(&report) {
-                            tracing::error!(%error, "cannot keep the hub's report; a restart without hub would forget it");
-                        }
-                        self.judge();
-                    }
-                    Err(error) => tracing::error!(%error, "the hub's report cannot be read; the last one stays"),
-                }
-            }
-            LinkEvent::Published { topic, .. } => tracing::debug!(%topic, "unknown topic"),
+            LinkEvent::Published { topic, payload, .. } => self.told(&topic, payload, link),
             LinkEvent::Renewed(identity) => {
                 if let Err(error) = identity.save(&self.state) {
                     tracing::error!(%error, "cannot keep the renewed certificate; a restart would use the old one");
+                }
+                if let Err(error) = self.fellows.renew(identity) {
+                    tracing::error!(error = %admin::chain(&error), "fellow nodes");
                 }
             }
             LinkEvent::Refused { code, message } => {
@@ -198,12 +324,34 @@ impl Node {
         }
     }
 
+    /// The hub published.
+    fn told(&mut self, topic: &str, payload: Bytes, link: &Arc<Link>) {
+        let unreadable = |error| tracing::error!(%error, topic, "the hub's words cannot be read; the last ones stay");
+        match topic {
+            topic::SNAPSHOT => match SnapshotHead::decode(payload) {
+                Ok(head) => self.take(head, link),
+                Err(error) => unreadable(error),
+            },
+            topic::HUB_REPORT => match HubReport::decode(payload) {
+                Ok(report) => {
+                    let kept =
+                        self.with(|watch, now| watch.health.handle_report(now, &report).then(|| watch.health.kept()));
+                    if let Some(kept) = kept {
+                        self.kept.send_replace(kept);
+                    }
+                }
+                Err(error) => unreadable(error),
+            },
+            topic::TUNNELS => match TunnelReport::decode(payload) {
+                Ok(report) => self.with(|watch, now| watch.health.handle_tunnels(now, &report)),
+                Err(error) => unreadable(error),
+            },
+            _ => tracing::debug!(topic, "unknown topic"),
+        }
+    }
+
     /// Fetches and compiles a snapshot beside the answering; a newer one takes the place of one under way.
-    fn take(&mut self, payload: Bytes, link: &Arc<Link>) {
-        let head = match SnapshotHead::decode(payload) {
-            Ok(head) => head,
-            Err(error) => return tracing::error!(%error, "the hub's snapshot head cannot be read; the last one stays"),
-        };
+    fn take(&mut self, head: SnapshotHead, link: &Arc<Link>) {
         let served = Arc::clone(self.store.view().tables());
         if (served.number, &served.digest) == (head.number, &head.digest) {
             return;
@@ -239,18 +387,23 @@ impl Node {
             tracing::info!(number = tables.number, "serving snapshot");
             self.readiness.set("snapshot", Ok(()));
         }
-        self.health.handle_clusters(tables.clusters().iter().map(|c| (c.name.as_str(), c.region.as_str())));
-        self.judge();
-    }
-
-    fn judge(&mut self) {
-        self.store.set_classes(self.health.classes());
+        let fleet = tables.fleet();
+        let classes = self.with(|watch, now| {
+            watch.health.handle_fleet(now, fleet);
+            watch.words.retain(|cluster, _| fleet.targets.contains_key(cluster));
+            watch.health.classes()
+        });
+        self.metrics.clusters(&classes);
+        self.store.set_classes(classes);
+        self.prober.watch(fleet.targets.clone());
+        self.fellows.dial(&fleet.peering);
     }
 
     fn report(&mut self, link: &Link) {
         self.reports += 1;
         let mut report = self.store.report();
         report.listening.clone_from(&self.listening);
+        report.peering.clone_from(&self.peering);
         if let Err(error) = link.publish(topic::NODE, self.reports, Bytes::from(report.encode_to_vec())) {
             tracing::error!(%error, "cannot publish");
         }
@@ -291,7 +444,7 @@ async fn fetch(
 }
 
 /// `GET /explain?host=…&client=…&assume=CLUSTER=STATE`
-fn explain_route(store: Arc<OnceLock<Arc<Store>>>) -> Router {
+fn explain_route(served: Arc<OnceLock<Served>>) -> Router {
     let route = async move |RawQuery(query): RawQuery| {
         let bad = |text: String| (StatusCode::BAD_REQUEST, text);
         let pairs: Vec<(String, String)> =
@@ -302,12 +455,16 @@ fn explain_route(store: Arc<OnceLock<Arc<Store>>>) -> Router {
         };
         let client: IpAddr = client.parse().map_err(|_| bad(format!("{client:?} is no IP address")))?;
         let assume: Vec<String> = pairs.into_iter().filter(|(k, _)| k == "assume").map(|(_, v)| v).collect();
-        let Some(store) = store.get() else {
+        let Some(Served { store, watch }) = served.get() else {
             return Err((StatusCode::SERVICE_UNAVAILABLE, "the node has not joined yet".into()));
         };
-        // Bound before the block: the guard must not live across an await, and there is none.
         let view = Arc::clone(&store.view());
-        assumed(&view, &host, client, &assume)
+        let observed = {
+            let Watch { health, words } = &*lock(watch);
+            let word = |id: &ClusterId| words.get(id).cloned().unwrap_or_default();
+            health.evidence().into_iter().map(|(id, e)| (id.to_string(), Observed::new(&e, word(&id)))).collect()
+        };
+        assumed(&view, &host, client, &assume, &observed)
             .map(axum::Json)
             .map_err(|error| (StatusCode::NOT_FOUND, error.to_string()))
     };
@@ -349,17 +506,24 @@ pub fn explain_offline(
         let all: Vec<String> = errors.iter().map(|error| admin::chain(error)).collect();
         return Err(ExplainError::NoSnapshot(all.join("; ")));
     }
-    let mut health = Health::open(state, "offline");
     let view = Arc::clone(&store.view());
-    health.handle_clusters(view.tables().clusters().iter().map(|c| (c.name.as_str(), c.region.as_str())));
+    let (_, kept) = KeptFile::open(state);
+    let mut health = Health::new(policies::time::Instant::ORIGIN, "offline", view.tables().fleet(), kept);
+    while health.poll_command().is_some() {}
     store.set_classes(health.classes());
     let view = Arc::clone(&store.view());
-    assumed(&view, host, client, assume)
+    assumed(&view, host, client, assume, &BTreeMap::new())
 }
 
-fn assumed(view: &View, host: &str, client: IpAddr, assume: &[String]) -> Result<Explanation, ExplainError> {
+fn assumed(
+    view: &View,
+    host: &str,
+    client: IpAddr,
+    assume: &[String],
+    observed: &BTreeMap<String, Observed>,
+) -> Result<Explanation, ExplainError> {
     if assume.is_empty() {
-        return Ok(explain(view, host, client)?);
+        return Ok(explain(view, host, client, observed)?);
     }
     let clusters = view.tables().clusters();
     let mut classes: BTreeMap<String, Class> =
@@ -373,13 +537,26 @@ fn assumed(view: &View, host: &str, client: IpAddr, assume: &[String]) -> Result
         *entry = class;
     }
     let view = View::new(Arc::clone(view.tables()), &classes, Arc::new(view.identity().clone()));
-    Ok(explain(&view, host, client)?)
+    Ok(explain(&view, host, client, observed)?)
 }
 
 #[derive(Clone, Default)]
 struct Metrics {
     connected: Gauge,
     snapshot: Gauge,
+    classes: Family<ClusterLabels, Gauge>,
+    probes: Family<ProbeLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClusterLabels {
+    cluster: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProbeLabels {
+    cluster: String,
+    outcome: &'static str,
 }
 
 impl Metrics {
@@ -388,6 +565,31 @@ impl Metrics {
         let connected = self.connected.clone();
         registry.register("isochrone_dns_connected", "1 while a session with the hub is open", connected);
         registry.register("isochrone_dns_snapshot", "Number of the snapshot that is served", self.snapshot.clone());
+        let classes = "What this node holds of a cluster: 0 healthy, 1 suspect, 2 down, 3 drained";
+        registry.register("isochrone_dns_cluster_class", classes, self.classes.clone());
+        registry.register("isochrone_dns_probes", "Probes of clusters that ended", self.probes.clone());
         registry
+    }
+
+    fn classify(&self, cluster: &ClusterId, class: Class) {
+        let labels = ClusterLabels { cluster: cluster.to_string() };
+        self.classes.get_or_create(&labels).set(class as i64);
+    }
+
+    /// These clusters and no others.
+    fn clusters(&self, classes: &BTreeMap<String, Class>) {
+        self.classes.clear();
+        for (cluster, class) in classes {
+            self.classify(&ClusterId::new(cluster), *class);
+        }
+    }
+
+    fn probed(&self, cluster: &ClusterId, outcome: Probe) {
+        let outcome = match outcome {
+            Probe::Success => "success",
+            Probe::Refused => "refused",
+            Probe::Silence => "silence",
+        };
+        self.probes.get_or_create(&ProbeLabels { cluster: cluster.to_string(), outcome }).inc();
     }
 }

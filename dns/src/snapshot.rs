@@ -278,7 +278,7 @@ impl Store {
         missing(&self.directory, &snapshot.geo)
     }
 
-    /// What this node says of itself to the hub; `listening` is for the caller to fill in.
+    /// What this node says of itself to the hub; where it listens is for the caller to fill in.
     pub fn report(&self) -> NodeReport {
         let change = lock(&self.change);
         let view = self.view.load();
@@ -288,6 +288,7 @@ impl Store {
             refused: change.refused.clone(),
             term: change.term,
             listening: Vec::new(),
+            peering: Vec::new(),
         }
     }
 

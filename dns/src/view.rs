@@ -15,6 +15,7 @@ use policies::geo::Coordinates;
 use policies::steering::{Class, Role};
 
 use crate::compile::{Steering, TargetSet, compile};
+use crate::health::Fleet;
 use crate::locate::{Builtin, LocateError, Mmdb, Stack};
 use crate::zone::{self, SteeredName, ZoneError, Zones};
 
@@ -131,6 +132,7 @@ pub struct Tables {
     pub(crate) zones: Zones,
     pub(crate) hosts: Vec<Host>,
     pub(crate) steering: Vec<Steering>,
+    fleet: Fleet,
     geo: Vec<PathBuf>,
 }
 
@@ -160,7 +162,11 @@ impl Tables {
                     name: host.name.clone(),
                     app: host.app.clone(),
                     ttl_s: host.ttl_s.min(i32::MAX as u32),
-                    role: Role::Any,
+                    role: match host.role() {
+                        api::snapshot::Role::Any => Role::Any,
+                        api::snapshot::Role::Read => Role::Read,
+                        api::snapshot::Role::Write => Role::Write,
+                    },
                     steering,
                     targets,
                 });
@@ -181,12 +187,18 @@ impl Tables {
         let centres = Builtin::get().centres().iter();
         let world: Vec<(Coordinates, u64)> = centres.map(|centre| (centre.place.coordinates, centre.people)).collect();
         let steering = compile(&stack, &world, &places, &sets).map_err(|source| TablesError::Geo { number, source })?;
-        Ok(Self { term: snapshot.term, number, digest, clusters, zones, hosts, steering, geo })
+        let fleet = Fleet::of(snapshot);
+        Ok(Self { term: snapshot.term, number, digest, clusters, zones, hosts, steering, fleet, geo })
     }
 
     /// Clusters by the snapshot's index.
     pub fn clusters(&self) -> &[Cluster] {
         &self.clusters
+    }
+
+    /// Whom to watch, and whom to tell.
+    pub const fn fleet(&self) -> &Fleet {
+        &self.fleet
     }
 
     /// Opens the databases that these tables were compiled from. The tables do not keep them: they would take more

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use api::snapshot::{Cluster, Host, NameServer, Record, Snapshot, Soa, Target, Zone};
 use dns::answer::{Peer, REPLY_UDP, Scratch, Transport, answer};
-use dns::explain::explain;
+use dns::explain::{ExplainError, Explanation};
 use dns::locate::{Builtin, Locate};
 use dns::view::{Identity, Tables, View};
 use hickory_proto::op::Message;
@@ -37,6 +37,7 @@ fn snapshot() -> Snapshot {
         region: format!("r{index}"),
         latitude: *latitude,
         longitude: *longitude,
+        probe: None,
     };
     let target = |(index, (address, ..)): (usize, &(&str, f64, f64))| Target {
         cluster: index as u32,
@@ -68,6 +69,7 @@ fn snapshot() -> Snapshot {
             ttl_s: 30,
             tolerance_ms: 0,
             targets: CLUSTERS.iter().enumerate().map(target).collect(),
+            ..Host::default()
         }],
     };
     Snapshot {
@@ -75,7 +77,7 @@ fn snapshot() -> Snapshot {
         number: 17,
         clusters: CLUSTERS.iter().enumerate().map(cluster).collect(),
         zones: vec![zone],
-        geo: vec![],
+        ..Snapshot::default()
     }
 }
 
@@ -90,6 +92,10 @@ fn view(classes: &[(&str, Class)]) -> View {
 fn peer(transport: Transport) -> Peer {
     let address: SocketAddr = "192.0.2.99:4242".parse().expect("address");
     Peer { addr: address, local: address, transport, now: Instant::ORIGIN }
+}
+
+fn explain(view: &View, host: &str, client: IpAddr) -> Result<Explanation, ExplainError> {
+    dns::explain::explain(view, host, client, &BTreeMap::new())
 }
 
 /// The A query of the steered host for a client subnet.

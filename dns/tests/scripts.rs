@@ -22,7 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use api::snapshot::{Cluster, Host, NameServer, Record, Snapshot, Soa, Target, Zone};
+use api::snapshot::{Cluster, Host, NameServer, Record, Role, Snapshot, Soa, Target, Zone};
 use dns::answer::{Peer, Scratch, Transport, answer};
 use dns::view::{Identity, Tables, View};
 use hickory_proto::op::Message;
@@ -106,6 +106,7 @@ fn describe(snapshot: &mut Snapshot, words: &[&str]) {
             region: own(region),
             latitude: latitude.parse().expect("latitude"),
             longitude: longitude.parse().expect("longitude"),
+            probe: None,
         }),
         ["zone", origin, ttl, minimum] => snapshot.zones.push(Zone {
             origin: own(origin),
@@ -141,8 +142,13 @@ fn describe(snapshot: &mut Snapshot, words: &[&str]) {
                 ttl_s: ttl.parse().expect("TTL"),
                 tolerance_ms: tolerance.parse().expect("tolerance"),
                 targets: targets.iter().map(target).collect(),
+                ..Host::default()
             };
             zone(snapshot).hosts.push(host);
+        }
+        ["write", name] => {
+            let host = zone(snapshot).hosts.iter_mut().find(|host| host.name == *name);
+            host.expect("the host first").set_role(Role::Write);
         }
         other => panic!("what is {other:?}?"),
     }

@@ -221,12 +221,12 @@ fn a_drain_counts_at_once_and_judgement_goes_on_beneath() {
     let mut run = Run::new();
     run.seconds(60, well);
     let drained = BTreeSet::from([ClusterId::new("b")]);
-    run.traffic.handle_hub(run.now, &BTreeMap::new(), &drained);
+    run.traffic.handle_drained(run.now, &drained);
     run.poll();
     assert_eq!(run.class("b"), Class::Drained);
     run.seconds(15, |_, cluster| if cluster == "b" { See::Nothing } else { See::Well });
     assert_eq!(run.class("b"), Class::Drained);
-    run.traffic.handle_hub(run.now, &BTreeMap::new(), &BTreeSet::new());
+    run.traffic.handle_drained(run.now, &BTreeSet::new());
     run.poll();
     assert_eq!(run.class("b"), Class::Down, "it failed while nobody used it");
 }
@@ -242,7 +242,7 @@ fn the_tunnel_votes_only_for_a_domain_without_a_node() {
         for _ in 0..60 {
             now = now + Duration::from_secs(1);
             traffic.handle_probe(now, &ClusterId::new("c"), Probe::Success);
-            traffic.handle_hub(now, &silent, &BTreeSet::new());
+            traffic.handle_hub(now, &silent);
             while traffic.poll_command().is_some() {}
         }
         assert_eq!(traffic.class(&ClusterId::new("b")), class, "hub in {hub}");

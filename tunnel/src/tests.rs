@@ -830,7 +830,8 @@ async fn a_draining_hub_sends_its_peers_to_the_next() {
     let authority = Authority::from_pem(&authority.0, &authority.1).expect("kept");
     let mut second = Hub::start_with(TestBackend::new(authority), timing());
     let hubs = vec![first.addr.to_string(), second.addr.to_string()];
-    let config = LinkConfig { toward: Toward::Hub, hubs, identity: first.fresh("eu-1"), hello: hello("i1"), timing: timing() };
+    let config =
+        LinkConfig { toward: Toward::Hub, hubs, identity: first.fresh("eu-1"), hello: hello("i1"), timing: timing() };
     let (link, mut events) = Link::start(config).expect("started");
     link.publish("t", 4, Bytes::from_static(b"kept")).expect("taken");
     connected(&mut events).await;
@@ -904,12 +905,19 @@ async fn a_fetch_waits_for_a_connection_and_for_no_longer_than_told() {
 
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("socket");
     let hubs = vec![silent.local_addr().expect("address").to_string()];
-    let config = LinkConfig { toward: Toward::Hub, hubs, identity: hub.fresh("eu-1"), hello: hello("i1"), timing: timing() };
+    let config =
+        LinkConfig { toward: Toward::Hub, hubs, identity: hub.fresh("eu-1"), hello: hello("i1"), timing: timing() };
     let (link, _events) = Link::start(config).expect("started");
     assert!(matches!(link.fetch(&digest, Duration::from_millis(50)).await, Err(FetchError::Late { .. })));
     assert!(
-        Link::start(LinkConfig { toward: Toward::Hub, hubs: Vec::new(), identity: hub.fresh("a"), hello: hello("i"), timing: timing() })
-            .is_err()
+        Link::start(LinkConfig {
+            toward: Toward::Hub,
+            hubs: Vec::new(),
+            identity: hub.fresh("a"),
+            hello: hello("i"),
+            timing: timing()
+        })
+        .is_err()
     );
 }
 

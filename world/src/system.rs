@@ -92,6 +92,8 @@ impl System {
             &tunnel,
             "--admin",
             &format!("{address}:7480"),
+            "--region",
+            "home",
         ];
         self.launch(Role::Hub, address, &args)?;
         // Its authority must be there before tokens can be made.
@@ -131,6 +133,8 @@ impl System {
             &format!("{address}:{DNS_PORT}"),
             "--admin",
             &format!("{address}:7482"),
+            "--peering",
+            &format!("{address}:7444"),
         ];
         self.launch(Role::Dns(name), address, &args)
     }

@@ -85,6 +85,23 @@ pub struct AppHost {
     #[x_kube(validation = Rule::new("self.matches('^([a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?[.])+[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')")
         .message("write a DNS name in lower case without a final dot or port, such as shop.example.com"))]
     pub host: String,
+
+    /// What it is for. Any and Read: every healthy cluster will do, and while the nearest is suspect it stays beside the
+    /// next. Write: clients must agree on one place, so there is never a second one beside a suspect cluster.
+    #[serde(default)]
+    pub role: HostRole,
+}
+
+/// What a host is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum HostRole {
+    /// Any cluster that serves it will do.
+    #[default]
+    Any,
+    /// Reads.
+    Read,
+    /// Writes.
+    Write,
 }
 
 /// What may be taken away when the source no longer has it.

@@ -51,6 +51,11 @@ pub struct ClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<ClusterIngress>,
 
+    /// How every DNS node asks each second whether the cluster lives. A full HTTP answer below 500 is a sign of life, on
+    /// any of its addresses. Left out: GET / by HTTP on port 80 and by HTTPS on port 443, and one good answer is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ClusterProbe>,
+
     /// Taints keep apps away whose policy does not tolerate them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -81,6 +86,44 @@ pub struct ClusterIngress {
     #[x_kube(validation = Rule::new("self.all(a, isIP(a))")
         .message("write IP addresses, such as 203.0.113.10 or 2001:db8::10; a load balancer's host name cannot be an answer"))]
     pub addresses: Vec<String>,
+}
+
+/// A question to a cluster's ingress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct ClusterProbe {
+    /// HTTP or HTTPS. The certificate is not looked at: what is asked is whether the cluster answers.
+    #[serde(default)]
+    pub scheme: ProbeScheme,
+    /// TCP port; left out: 80, or 443 for HTTPS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    /// Path of the request.
+    #[serde(default = "root_path")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("self.matches('^/[!-~]*$')")
+        .message("write a path that begins with / and has no spaces, such as /healthz"))]
+    pub path: String,
+    /// Host header, and server name of HTTPS; left out: the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')")
+        .message("write a DNS name in lower case without a port, such as ingress.example.com"))]
+    pub host: Option<String>,
+}
+
+fn root_path() -> String {
+    "/".to_owned()
+}
+
+/// How to ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ProbeScheme {
+    /// Plain HTTP.
+    #[default]
+    HTTP,
+    /// HTTP over TLS.
+    HTTPS,
 }
 
 /// Keeps apps away from a cluster.

@@ -18,6 +18,7 @@ pub(super) async fn add(args: ClusterAddArgs) -> Result<()> {
         location: args.location.map(|(latitude, longitude)| Location { latitude, longitude }),
         provider: args.provider,
         ingress: None,
+        probe: None,
         taints: vec![],
         drain: false,
     };

@@ -22,6 +22,8 @@ pub(super) async fn run(args: DnsRunArgs) -> Result<()> {
         listen: args.listen,
         threads: args.threads,
         admin: args.admin,
+        peering: args.peering,
+        advertise_peering: args.advertise_peering,
     };
     ::dns::runtime::run(config, until_signal()?).await.context("dns")
 }

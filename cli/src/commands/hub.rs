@@ -22,6 +22,7 @@ pub(super) async fn run(args: HubArgs) -> Result<()> {
         advertise: args.advertise,
         admin: args.admin,
         geoip: args.geoip,
+        region: args.region,
     };
     run_hub(config, until_signal()?).await.context("hub")
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use api::v1alpha1::HostRole;
 use api::wire::Digest;
 use policies::id::{AppId, ClusterId};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,18 @@ pub struct Choice {
     pub report: Numbered,
     /// Serial and content digest of each zone, by origin.
     pub zones: BTreeMap<String, Numbered>,
+    /// DNS nodes that have joined, by name: a hub that has just started tells the others of those that have not yet
+    /// reported to it.
+    pub nodes: BTreeMap<String, NodeChoice>,
+}
+
+/// One DNS node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeChoice {
+    /// Its region, as written by whoever added it.
+    pub region: String,
+    /// Where its fellows reach it, as it said last.
+    pub peering: Vec<String>,
 }
 
 /// A number that rises when the content's digest changes.
@@ -63,6 +76,9 @@ pub struct AppChoice {
     pub clusters: BTreeMap<ClusterId, ClusterChoice>,
     /// Hosts it owns, with the addresses last known of each cluster.
     pub hosts: BTreeMap<String, HostAddresses>,
+    /// What its hosts are for, as written last.
+    #[serde(default)]
+    pub roles: BTreeMap<String, HostRole>,
 }
 
 /// Addresses of one host by cluster.

@@ -7,8 +7,9 @@ use api::v1alpha1::{
     AppClusterStatus, AppHostStatus, AppStatus, ClusterStatus, Condition, DnsZoneStatus, RegionPolicyStatus, Truth,
 };
 use api::wire::{LedgerEntry, Phase};
+use policies::failover::vote;
 use policies::hosts::Outcome;
-use policies::id::{AppId, ClusterId};
+use policies::id::{AppId, ClusterId, RegionId};
 use policies::inventory::Inventory;
 use policies::placement::{Placement, PlacementReport, Shortfall, place};
 
@@ -76,11 +77,27 @@ pub(super) fn clusters(seen: &Seen, choice: &Choice) -> BTreeMap<ClusterId, Clus
                 kubernetes: report.map_or(old.kubernetes, |r| Some(r.kubernetes.clone())),
                 nodes_ready: report.map_or(old.nodes_ready, |r| Some(r.nodes_ready)),
                 apps: u32::try_from(apps).unwrap_or(u32::MAX),
-                conditions: vec![accepted, connected],
+                conditions: vec![accepted, connected, watched(seen, choice, &cluster.spec.region, generation)],
             };
             (id.clone(), status)
         })
         .collect()
+}
+
+/// Whether enough failure domains can see a cluster of `region` from outside to take it down by themselves.
+fn watched(seen: &Seen, choice: &Choice, region: &str, generation: Option<i64>) -> Condition {
+    let domains: Vec<RegionId> = choice.nodes.values().map(|node| RegionId::new(&node.region)).collect();
+    let observers = vote::observers(&RegionId::new(region), domains.iter().chain(&seen.region));
+    if observers >= vote::DOMAINS_DOWN {
+        let text = format!("{observers} regions outside {region} see it");
+        return condition("Watched", true, "EnoughObservers", text, generation);
+    }
+    let text = format!(
+        "{observers} of {} regions outside {region} can see it, so it is never taken out of the answers automatically: \
+         add DNS nodes in other regions with `isochrone dns add`",
+        vote::DOMAINS_DOWN
+    );
+    condition("Watched", false, "FewObservers", text, generation)
 }
 
 pub(super) fn apps(

@@ -1,6 +1,6 @@
 //! What DNS nodes are told: the snapshot (tables, never verdicts) and the hub's own report (drains).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::lower;
 use api::snapshot::{self, Snapshot, Target};
@@ -10,8 +10,26 @@ use policies::hosts::zone_of;
 use policies::id::{AppId, ClusterId};
 use prost::Message as _;
 
-use super::choice::{AppChoice, Choice, HostAddresses};
+use super::choice::{AppChoice, Choice, HostAddresses, NodeChoice};
 use super::{Seen, ledger_entry};
+
+/// Takes in which DNS nodes there are. One that has not reported since the hub started stays; one whose tokens were all
+/// removed is gone, for nobody knows its failure domain.
+pub(super) fn choose_nodes(seen: &Seen, choice: &mut Choice) {
+    for (name, region) in &seen.node_regions {
+        let reported = seen.nodes.get(name);
+        if let Some(node) = choice.nodes.get_mut(name) {
+            node.region = region.to_string();
+            if let Some(report) = reported {
+                node.peering = sorted(report.peering.clone());
+            }
+        } else if let Some(report) = reported {
+            let node = NodeChoice { region: region.to_string(), peering: sorted(report.peering.clone()) };
+            choice.nodes.insert(name.clone(), node);
+        }
+    }
+    choice.nodes.retain(|name, _| seen.node_regions.contains_key(name));
+}
 
 /// Takes in the addresses that agents found. A cluster joins a host's answers when the app is ready there for the first
 /// time; from then on its health is the DNS nodes' business, and it leaves when the app does.
@@ -62,13 +80,14 @@ pub(super) fn snapshot(seen: &Seen, choice: &mut Choice, term: u64) -> (Snapshot
         .iter()
         .filter_map(|(id, cluster)| {
             let location = lower::location(cluster).ok()?;
-            let cluster = snapshot::Cluster {
+            let placed = snapshot::Cluster {
                 name: id.to_string(),
                 region: cluster.spec.region.clone(),
                 latitude: location.latitude,
                 longitude: location.longitude,
+                probe: lower::probe(cluster, ingress_addresses(choice, id)),
             };
-            Some((id, cluster))
+            Some((id, placed))
         })
         .collect();
     let index: BTreeMap<&ClusterId, u32> = (0..).zip(&placed).map(|(i, (id, _))| (*id, i)).collect();
@@ -83,6 +102,16 @@ pub(super) fn snapshot(seen: &Seen, choice: &mut Choice, term: u64) -> (Snapshot
         clusters: placed.into_iter().map(|(_, cluster)| cluster).collect(),
         zones: zones.into_iter().map(|zone| numbered(zone, choice)).collect(),
         geo: seen.geo.clone(),
+        nodes: choice
+            .nodes
+            .iter()
+            .map(|(name, node)| snapshot::Node {
+                name: name.clone(),
+                region: node.region.clone(),
+                peering: node.peering.clone(),
+            })
+            .collect(),
+        hub_region: seen.region.as_ref().map(ToString::to_string).unwrap_or_default(),
     };
     let before = choice.snapshot.number;
     all.number = choice.snapshot.touch(wire::digest(&all.encode_to_vec()));
@@ -92,6 +121,12 @@ pub(super) fn snapshot(seen: &Seen, choice: &mut Choice, term: u64) -> (Snapshot
     all.term = choice.snapshot_term;
     let bytes = all.encode_to_vec();
     (SnapshotHead { term: all.term, number: all.number, digest: wire::digest(&bytes) }, bytes)
+}
+
+/// Where users reach a cluster, over all hosts, sorted: what is worth probing is what answers name.
+fn ingress_addresses(choice: &Choice, cluster: &ClusterId) -> BTreeSet<String> {
+    let hosts = choice.apps.values().flat_map(|app| app.hosts.values());
+    hosts.filter_map(|HostAddresses(targets)| targets.get(cluster)).flatten().cloned().collect()
 }
 
 /// Gives a zone its serial, a higher one when its content changed (RFC 1035 §3.3.13).
@@ -164,9 +199,11 @@ fn hosts(origin: &str, origins: &[&str], choice: &Choice, index: &BTreeMap<&Clus
         .apps
         .iter()
         .filter_map(|(id, app)| app.traffic.map(|traffic| (id, app, traffic)))
-        .flat_map(|(id, app, traffic)| app.hosts.iter().map(move |(host, targets)| (id, traffic, host, &targets.0)))
-        .filter(|(_, _, host, targets)| belongs(host) && !targets.is_empty())
-        .map(|(id, traffic, host, targets)| snapshot::Host {
+        .flat_map(|(id, app, traffic)| {
+            app.hosts.iter().map(move |(host, targets)| (id, traffic, &app.roles, host, &targets.0))
+        })
+        .filter(|(_, _, _, host, targets)| belongs(host) && !targets.is_empty())
+        .map(|(id, traffic, roles, host, targets)| snapshot::Host {
             name: host.clone(),
             app: id.to_string(),
             ttl_s: traffic.ttl_s,
@@ -177,6 +214,7 @@ fn hosts(origin: &str, origins: &[&str], choice: &Choice, index: &BTreeMap<&Clus
                     Some(Target { cluster: *index.get(cluster)?, addresses: addresses.clone() })
                 })
                 .collect(),
+            role: lower::role(roles.get(host).copied().unwrap_or_default()).into(),
         })
         .filter(|host| !host.targets.is_empty())
         .collect();

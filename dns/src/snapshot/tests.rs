@@ -11,6 +11,7 @@ fn snapshot(term: u64, number: u64) -> Snapshot {
             region: "eu".into(),
             latitude: 50.1,
             longitude: 8.7,
+            probe: None,
         }],
         zones: vec![api::snapshot::Zone {
             origin: "example.test".into(),
@@ -25,7 +26,7 @@ fn snapshot(term: u64, number: u64) -> Snapshot {
             }],
             hosts: vec![],
         }],
-        geo: vec![],
+        ..Snapshot::default()
     }
 }
 

@@ -186,6 +186,29 @@ impl Traffic {
         self.stale = true;
     }
 
+    /// Goes on from what was decided before a restart: what was down or suspect stays so until it has been well for as
+    /// long as after any fall, since this node cannot know how long it was away. Call it once, after
+    /// [`Traffic::new`]; clusters that are not in the topology are left aside.
+    pub fn restore(&mut self, judged: &BTreeMap<ClusterId, Class>) {
+        for (id, class) in judged {
+            let Some(target) = self.targets.get_mut(id) else { continue };
+            match class {
+                Class::Healthy | Class::Drained => {}
+                Class::Suspect | Class::Down => {
+                    target.joined = true;
+                    target.damping.fell(self.now, None);
+                    (target.judged, target.class) = (*class, *class);
+                }
+            }
+        }
+        self.stale = true;
+    }
+
+    /// What the votes made of each cluster, drains aside: what [`Traffic::restore`] takes.
+    pub fn judged(&self) -> BTreeMap<ClusterId, Class> {
+        self.targets.iter().map(|(id, target)| (id.clone(), target.judged)).collect()
+    }
+
     /// A probe of one's own ended.
     pub fn handle_probe(&mut self, now: Instant, cluster: &ClusterId, probe: Probe) {
         self.now = now;
@@ -221,14 +244,20 @@ impl Traffic {
         self.stale = true;
     }
 
-    /// The hub told what it knows: how long each cluster's tunnel has been silent, and what its owner drains.
-    pub fn handle_hub(&mut self, now: Instant, tunnels: &BTreeMap<ClusterId, Finding>, drained: &BTreeSet<ClusterId>) {
+    /// The hub told how long each cluster's tunnel has been silent.
+    pub fn handle_hub(&mut self, now: Instant, tunnels: &BTreeMap<ClusterId, Finding>) {
         self.now = now;
         if self.topology.hub.is_some() && self.topology.hub.as_ref() != self.topology.nodes.get(&self.me) {
             self.heard = now;
         }
         self.hub =
             Some((now, tunnels.iter().map(|(id, found)| (id.clone(), Seen { at: now, finding: *found })).collect()));
+        self.stale = true;
+    }
+
+    /// These, and no others, are drained by their owner. It holds until it is said otherwise, whoever falls silent.
+    pub fn handle_drained(&mut self, now: Instant, drained: &BTreeSet<ClusterId>) {
+        self.now = now;
         self.drained.clone_from(drained);
         self.stale = true;
     }
@@ -278,16 +307,12 @@ impl Traffic {
                 let mut votes = self.votes(id);
                 let home = &self.topology.clusters[id];
                 votes.retain(|domain, _| domain != home);
-                let few_domains = self.domains().iter().filter(|domain| *domain != home).count() < vote::DOMAINS_DOWN;
+                let domains = self.topology.nodes.values().chain(&self.topology.hub);
+                let few_domains = vote::observers(home, domains) < vote::DOMAINS_DOWN;
                 let (class, outcome, well_at) = (target.class, target.outcome, target.well_at);
                 (id.clone(), Evidence { class, outcome, votes, well_at, few_domains })
             })
             .collect()
-    }
-
-    /// Every domain that can vote at all.
-    fn domains(&self) -> BTreeSet<RegionId> {
-        self.topology.nodes.values().chain(&self.topology.hub).cloned().collect()
     }
 
     /// The votes on one cluster, by domain.

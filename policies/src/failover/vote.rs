@@ -1,6 +1,6 @@
 //! One vote for each failure domain outside the target's own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::id::RegionId;
@@ -64,6 +64,18 @@ pub enum Vote {
     Failed,
 }
 
+impl Vote {
+    /// The vote in lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Open => "open",
+            Self::Silent => "silent",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// What all votes together say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
@@ -75,6 +87,11 @@ pub enum Outcome {
     Suspect,
     /// At least two domains have failed, more than see it well.
     Down,
+}
+
+/// How many domains can see a target of `home` from outside. Below [`DOMAINS_DOWN`] it is never taken down.
+pub fn observers<'a>(home: &RegionId, domains: impl IntoIterator<Item = &'a RegionId>) -> usize {
+    domains.into_iter().filter(|domain| *domain != home).collect::<BTreeSet<_>>().len()
 }
 
 /// Counts the votes of the domains outside `home`.
