@@ -112,6 +112,9 @@ impl System {
         let add =
             ["cluster", "add", &name, "--region", &member.spec.region, "--location", &place, "--kubeconfig", &admin];
         let token = token(&self.isochrone(&add).await?)?;
+        // Doors have HTTP alone, on a port of the world's choice.
+        let probe = format!(r#"{{"spec":{{"probe":{{"port":{}}}}}}}"#, member.ingress.address().port());
+        kubectl(&world.hub, &["patch", "cluster.isochrone.dev", &name, "--type=merge", "-p", &probe], "").await?;
         let kubeconfig = member.cluster.kubeconfig_for_service_account(NAMESPACE, "isochrone-agent").await?;
         let address = Ipv4Addr::new(127, network, number, 2);
         let admin_port = format!("{address}:7481");
