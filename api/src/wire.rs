@@ -307,4 +307,18 @@ pub struct NodeReport {
     /// it come from.
     #[prost(string, repeated, tag = "6")]
     pub peering: Vec<String>,
+    /// What it holds of each cluster that it watches, sorted by cluster. For people: nothing is decided by it.
+    #[prost(message, repeated, tag = "7")]
+    pub judged: Vec<Judged>,
+}
+
+/// One node's class of one cluster.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Judged {
+    /// The cluster.
+    #[prost(string, tag = "1")]
+    pub cluster: String,
+    /// `healthy`, `suspect`, `down` or `drained`.
+    #[prost(string, tag = "2")]
+    pub class: String,
 }

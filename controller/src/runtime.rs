@@ -301,6 +301,10 @@ impl Hub {
                 if let Some(open) = self.sessions.remove(&id) {
                     self.part(&open.session, &why);
                 }
+                // What a node judged is no longer known; its numbers still count.
+                if let Some(report) = self.seen.nodes.get_mut(&peer.name).filter(|_| peer.role == Role::Dns) {
+                    report.judged.clear();
+                }
                 self.count_connected();
             }
             StubEvent::Published { id, peer, topic, payload, .. } => {

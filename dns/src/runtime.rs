@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::snapshot::Snapshot;
-use api::wire::{HubReport, SnapshotHead, TunnelReport, topic};
+use api::wire::{HubReport, Judged, SnapshotHead, TunnelReport, topic};
 use axum::Router;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
@@ -251,7 +251,9 @@ impl Node {
                 () = tokio::time::sleep(due) => self.with(|watch, now| watch.health.handle_timeout(now)),
                 () = stop.cancelled() => break,
             }
-            self.act();
+            if self.act() {
+                self.report(&link);
+            }
         }
         self.taking.shutdown().await;
         if let Some(link) = Arc::into_inner(link) {
@@ -264,8 +266,8 @@ impl Node {
         act(&mut lock(&self.watch), since(self.started))
     }
 
-    /// Does what was decided.
-    fn act(&mut self) {
+    /// Does what was decided; whether a cluster has another class now.
+    fn act(&mut self) -> bool {
         let mut commands = vec![];
         let told = self.with(|watch, _| {
             commands.extend(std::iter::from_fn(|| watch.health.poll_command()));
@@ -281,13 +283,13 @@ impl Node {
             }
         }
         let (changed, findings) = told;
-        if let Some((classes, kept)) = changed {
-            self.store.set_classes(classes);
-            self.kept.send_replace(kept);
-        }
         if let Some(findings) = findings {
             self.fellows.tell(&findings);
         }
+        let Some((classes, kept)) = changed else { return false };
+        self.store.set_classes(classes);
+        self.kept.send_replace(kept);
+        true
     }
 
     fn probed(&mut self, cluster: &ClusterId, answer: probe::Answer) {
@@ -404,6 +406,9 @@ impl Node {
         let mut report = self.store.report();
         report.listening.clone_from(&self.listening);
         report.peering.clone_from(&self.peering);
+        let classes = self.with(|watch, _| watch.health.classes());
+        let judged = |(cluster, class): (String, Class)| Judged { cluster, class: class.as_str().to_owned() };
+        report.judged = classes.into_iter().map(judged).collect();
         if let Err(error) = link.publish(topic::NODE, self.reports, Bytes::from(report.encode_to_vec())) {
             tracing::error!(%error, "cannot publish");
         }

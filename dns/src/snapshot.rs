@@ -278,7 +278,8 @@ impl Store {
         missing(&self.directory, &snapshot.geo)
     }
 
-    /// What this node says of itself to the hub; where it listens is for the caller to fill in.
+    /// What this node says of itself to the hub; where it listens and what it judges is for the caller
+    /// to fill in.
     pub fn report(&self) -> NodeReport {
         let change = lock(&self.change);
         let view = self.view.load();
@@ -289,6 +290,7 @@ impl Store {
             term: change.term,
             listening: Vec::new(),
             peering: Vec::new(),
+            judged: Vec::new(),
         }
     }
 

@@ -24,6 +24,11 @@ use super::Condition;
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Connected\")].status"
     ),
+    printcolumn(
+        name = "Healthy",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Healthy\")].status"
+    ),
     printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodesReady"),
     printcolumn(name = "Kubernetes", type_ = "string", json_path = ".status.kubernetes"),
     printcolumn(name = "Drain", type_ = "boolean", json_path = ".spec.drain"),
@@ -165,7 +170,8 @@ pub struct ClusterStatus {
     /// Apps delivered there.
     #[serde(default)]
     pub apps: u32,
-    /// Accepted: the spec makes sense. Connected: an agent has a session.
+    /// Accepted: the spec makes sense. Connected: an agent has a session. Watched: enough regions can see it to take it
+    /// out of the answers by themselves. Healthy: what the DNS nodes hold of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -86,5 +86,22 @@ fn table(said: &Value) -> String {
             ]
         })
         .collect();
-    out + &print::table(&["CLUSTER", "REGION", "DISTANCE", "ESTIMATE", "CLASS", "ANSWERS", "REASON"], &rows)
+    out += &print::table(&["CLUSTER", "REGION", "DISTANCE", "ESTIMATE", "CLASS", "ANSWERS", "REASON"], &rows);
+    let seen: Vec<Vec<String>> = said["candidates"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|c| c["observed"].is_object())
+        .map(|c| {
+            let votes = c["observed"]["votes"].as_object().into_iter().flatten();
+            let votes: Vec<String> = votes.map(|(region, vote)| format!("{region} {}", text(vote))).collect();
+            let few = if c["observed"]["fewObservers"] == true { " (too few to take it down)" } else { "" };
+            vec![text(&c["cluster"]), format!("{}{few}", votes.join(", ")), text(&c["observed"]["probe"])]
+        })
+        .collect();
+    if !seen.is_empty() {
+        out.push('\n');
+        out += &print::table(&["CLUSTER", "VOTES", "LAST PROBE"], &seen);
+    }
+    out
 }

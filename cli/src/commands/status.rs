@@ -38,6 +38,7 @@ fn tables(report: &Report) -> String {
                 cluster.name_any(),
                 cluster.spec.region.clone(),
                 standing(&status.conditions, "Connected"),
+                standing(&status.conditions, "Healthy"),
                 if cluster.spec.drain { "yes" } else { "no" }.to_owned(),
                 status.nodes_ready.map_or_else(|| "unknown".to_owned(), |n| n.to_string()),
                 status.apps.to_string(),
@@ -82,7 +83,7 @@ fn tables(report: &Report) -> String {
         })
         .collect();
     [
-        print::table(&["CLUSTER", "REGION", "CONNECTED", "DRAIN", "NODES READY", "APPS"], &clusters),
+        print::table(&["CLUSTER", "REGION", "CONNECTED", "HEALTHY", "DRAIN", "NODES READY", "APPS"], &clusters),
         print::table(&["NAMESPACE", "APP", "POLICY", "READY", "ACCEPTED", "STATE"], &apps),
         print::table(&["HOST", "APP", "ZONE", "CLUSTERS", "REASON"], &hosts),
         print::table(&["ZONE", "SERIAL", "HOSTS", "ACCEPTED"], &zones),

@@ -105,6 +105,8 @@ async fn refused(api: &Kubectl<'_>) {
         (cluster("a.b", "{region: eu}"), "a cluster's name is one DNS label"),
         (cluster("x", "{region: eu, location: {latitude: 91, longitude: 0}}"), "spec.location.latitude"),
         (cluster("x", "{region: eu, ingress: {addresses: [lb.example.com]}}"), "host name cannot be an answer"),
+        (cluster("x", "{region: eu, probe: {path: healthz}}"), "write a path that begins with /"),
+        (cluster("x", "{region: eu, probe: {host: 'a:80'}}"), "a DNS name in lower case without a port"),
         (cluster("x", "{region: eu, taints: [{key: a, effect: Never}]}"), "NoSchedule"),
         (app(&format!("{{source: {{inline: {{manifests: [{manifest}]}}}}}}")), "spec.policy"),
         (app("{policy: near, source: {inline: {manifests: []}}}"), "should have at least 1 items"),

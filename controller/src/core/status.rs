@@ -77,11 +77,37 @@ pub(super) fn clusters(seen: &Seen, choice: &Choice) -> BTreeMap<ClusterId, Clus
                 kubernetes: report.map_or(old.kubernetes, |r| Some(r.kubernetes.clone())),
                 nodes_ready: report.map_or(old.nodes_ready, |r| Some(r.nodes_ready)),
                 apps: u32::try_from(apps).unwrap_or(u32::MAX),
-                conditions: vec![accepted, connected, watched(seen, choice, &cluster.spec.region, generation)],
+                conditions: vec![
+                    accepted,
+                    connected,
+                    watched(seen, choice, &cluster.spec.region, generation),
+                    healthy(seen, id, generation),
+                ],
             };
             (id.clone(), status)
         })
         .collect()
+}
+
+/// What connected DNS nodes hold of a cluster. They decide it, each for itself; here it is only shown.
+fn healthy(seen: &Seen, id: &ClusterId, generation: Option<i64>) -> Condition {
+    let mut by_class: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (node, report) in &seen.nodes {
+        if let Some(judged) = report.judged.iter().find(|judged| judged.cluster == id.as_str()) {
+            by_class.entry(&judged.class).or_default().push(node);
+        }
+    }
+    let said = |(class, nodes): (&&str, &Vec<&str>)| format!("{class} for {}", nodes.join(", "));
+    let text = by_class.iter().map(said).collect::<Vec<_>>().join("; ");
+    let worst = [("drained", "Drained"), ("down", "Down"), ("suspect", "Suspect")];
+    match worst.into_iter().find(|(class, _)| by_class.contains_key(class)) {
+        Some((_, reason)) => condition("Healthy", false, reason, text, generation),
+        None if by_class.is_empty() => {
+            let text = "no connected DNS node watches it: none is there, or no answer names its address yet";
+            condition("Healthy", Truth::Unknown, "NotWatched", text, generation)
+        }
+        None => condition("Healthy", true, "Healthy", text, generation),
+    }
 }
 
 /// Whether enough failure domains can see a cluster of `region` from outside to take it down by themselves.

@@ -309,3 +309,83 @@ fn conditions_keep_their_time_while_they_hold() {
     assert_eq!(later[0].last_transition_time, "now");
     assert_eq!(later[1].last_transition_time, "then");
 }
+
+/// A DNS node of `region` that somebody added, and that has reported where its fellows reach it.
+fn node(seen: &mut Seen, name: &str, region: &str) {
+    seen.node_regions.insert(name.to_owned(), RegionId::new(region));
+    let report = NodeReport { peering: vec![format!("{name}.example.com:7444")], ..NodeReport::default() };
+    seen.nodes.insert(name.to_owned(), report);
+}
+
+fn standing<'a>(decision: &'a Decision, cluster: &str, kind: &str) -> (&'a str, &'a str) {
+    let conditions = &decision.cluster_status[&ClusterId::new(cluster)].conditions;
+    let found = conditions.iter().find(|condition| condition.r#type == kind).unwrap();
+    (&found.reason, &found.message)
+}
+
+#[test]
+fn nodes_are_told_of_each_other_and_what_to_probe() {
+    let mut seen = fleet();
+    node(&mut seen, "ns2", "us-east-1");
+    node(&mut seen, "ns1", "eu-central-1");
+    // Nobody knows where this one is, so its word would count for nowhere.
+    seen.nodes.insert("stranger".into(), NodeReport::default());
+    seen.region = Some(RegionId::new("home"));
+    let decision = settled(&mut seen);
+    let told = snapshot(&decision);
+    let nodes: Vec<(&str, &str)> = told.nodes.iter().map(|n| (n.name.as_str(), n.region.as_str())).collect();
+    assert_eq!(nodes, [("ns1", "eu-central-1"), ("ns2", "us-east-1")]);
+    assert_eq!((told.nodes[0].peering[0].as_str(), told.hub_region.as_str()), ("ns1.example.com:7444", "home"));
+    let fra = told.clusters[0].probe.as_ref().unwrap();
+    assert_eq!(fra.addresses, told.zones[0].hosts[0].targets[0].addresses);
+
+    // A hub that has just started goes on telling of nodes that have not reported to it.
+    seen.nodes.clear();
+    let restarted = decide(&seen, &decision.choice, 2);
+    assert_eq!(restarted.snapshot, decision.snapshot);
+    // Its owner took it away.
+    seen.node_regions.remove("ns2");
+    assert_eq!(snapshot(&decide(&seen, &decision.choice, 2)).nodes.len(), 1);
+}
+
+#[test]
+fn a_cluster_that_too_few_regions_see_is_named() {
+    let mut seen = fleet();
+    node(&mut seen, "ns1", "eu-central-1");
+    node(&mut seen, "ns2", "us-east-1");
+    let decision = settled(&mut seen);
+    assert_eq!(standing(&decision, "sin", "Watched").0, "EnoughObservers");
+    let (reason, message) = standing(&decision, "fra", "Watched");
+    assert_eq!(reason, "FewObservers");
+    assert!(message.starts_with("1 of 2 regions outside eu-central-1"), "{message}");
+    seen.region = Some(RegionId::new("home"));
+    assert_eq!(standing(&settled(&mut seen), "fra", "Watched").0, "EnoughObservers");
+}
+
+#[test]
+fn what_nodes_hold_of_a_cluster_is_shown() {
+    let mut seen = fleet();
+    node(&mut seen, "ns1", "eu-central-1");
+    node(&mut seen, "ns2", "us-east-1");
+    assert_eq!(standing(&settled(&mut seen), "sin", "Healthy").0, "NotWatched");
+    let mut judge = |node: &str, class: &str| {
+        let judged = vec![wire::Judged { cluster: "sin".into(), class: class.into() }];
+        seen.nodes.get_mut(node).unwrap().judged = judged;
+        let decision = settled(&mut seen);
+        let (reason, message) = standing(&decision, "sin", "Healthy");
+        format!("{reason}: {message}")
+    };
+    assert_eq!(judge("ns1", "healthy"), "Healthy: healthy for ns1");
+    assert_eq!(judge("ns2", "down"), "Down: down for ns2; healthy for ns1");
+    assert_eq!(judge("ns1", "suspect"), "Down: down for ns2; suspect for ns1");
+}
+
+#[test]
+fn the_role_of_a_host_is_told_and_outlives_its_app_object() {
+    let mut seen = fleet();
+    seen.apps.get_mut(&shop()).unwrap().spec.hosts[0].role = api::v1alpha1::HostRole::Write;
+    let decision = settled(&mut seen);
+    assert_eq!(snapshot(&decision).zones[0].hosts[0].role(), api::snapshot::Role::Write);
+    seen.apps.clear();
+    assert_eq!(decide(&seen, &decision.choice, 1).snapshot, decision.snapshot);
+}
