@@ -1,4 +1,4 @@
-//! One Kubernetes cluster of real components on 127.0.0.1.
+//! One Kubernetes cluster of real components, on 127.0.0.1 or in a network namespace.
 //!
 //! Flow: etcd, then the API server once etcd is healthy, then controller manager, kwok and the scheduler task once the
 //! API server is ready; the cluster counts as started when its nodes are Ready and the `default` service account is
@@ -6,7 +6,7 @@
 //! itself for a very long time.
 //!
 //! What differs from a cluster in production, and why:
-//! * etcd speaks plain HTTP and does not sync to disk: it is on loopback, and no test survives a power cut anyway.
+//! * etcd speaks plain HTTP and does not sync to disk: nobody but the rig reaches it, and no test survives a power cut.
 //! * The Service `kubernetes` has no endpoints (`--endpoint-reconciler-type=none`): Kubernetes refuses loopback
 //!   addresses there, and nothing runs inside that would use it.
 //! * Priority and fairness, the watch cache and compaction stay on, since clients notice their absence.
@@ -20,7 +20,7 @@ mod processes;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
@@ -40,6 +40,7 @@ use tracing::instrument::WithSubscriber as _;
 use crate::assets::Assets;
 use crate::authority::{Authority, Pair};
 use crate::kubeconfig::{self, Credential};
+use crate::network::Place;
 use crate::process;
 use crate::scheduler;
 use layout::Layout;
@@ -100,6 +101,8 @@ pub struct ClusterSpec {
     pub nodes: u32,
     /// What each node offers, in Kubernetes quantities; the scheduler keeps to it.
     pub node_capacity: BTreeMap<String, String>,
+    /// Where its processes run, and the address of its API server.
+    pub place: Place,
 }
 
 impl ClusterSpec {
@@ -112,6 +115,7 @@ impl ClusterSpec {
             region: "local".to_owned(),
             nodes: 2,
             node_capacity: capacity.into_iter().map(|(name, amount)| (name.to_owned(), amount.to_owned())).collect(),
+            place: Place::LOCAL,
         }
     }
 }
@@ -126,7 +130,8 @@ pub struct Cluster {
     uid: String,
     client: Client,
     admin_kubeconfig: PathBuf,
-    etcd_port: u16,
+    etcd: SocketAddr,
+    place: Place,
     // Before the processes: what watches lets go before the servers are killed.
     tasks: JoinSet<()>,
     processes: Processes,
@@ -157,8 +162,8 @@ impl Cluster {
         let authority = Authority::new(&format!("{} authority", spec.name))?;
         let ca_pem = authority.pair().certificate;
         let ports = Ports::reserve()?;
-        let api_url = format!("https://127.0.0.1:{}", ports.api);
-        layout.write_pki(&authority)?;
+        let api_url = format!("https://{}:{}", spec.place.address, ports.api);
+        layout.write_pki(&authority, &spec.place)?;
         let kubeconfig = |user: &str, pair: &Pair| {
             kubeconfig::content(&spec.name, &api_url, &ca_pem, user, &Credential::Certificate(pair))
         };
@@ -171,9 +176,10 @@ impl Cluster {
         kubeconfig::write(&layout.kubeconfig("kwok"), &kubeconfig("kwok", &kwok))?;
         let scheduler = kubeconfig("scheduler", &authority.client("system:kube-scheduler", None)?);
 
-        let processes = Processes::new(layout.launches(assets, &ports), &dir);
+        let etcd = SocketAddr::from((spec.place.address, ports.etcd));
+        let processes = Processes::new(layout.launches(assets, &ports, &spec.place), &dir);
         processes.start(Component::Etcd)?;
-        processes.until(Component::Etcd, "to be healthy", etcd_healthy(ports.etcd)).await?;
+        processes.until(Component::Etcd, "to be healthy", etcd_healthy(etcd)).await?;
         processes.start(Component::ApiServer)?;
         let client = kubeconfig::client(admin).await?;
         processes.until(Component::ApiServer, "to be ready", api_ready(&client)).await?;
@@ -200,7 +206,8 @@ impl Cluster {
             uid,
             client,
             admin_kubeconfig,
-            etcd_port: ports.etcd,
+            etcd,
+            place: spec.place,
             tasks,
             processes,
         })
@@ -231,7 +238,12 @@ impl Cluster {
         self.client.clone()
     }
 
-    /// `https://127.0.0.1:PORT`.
+    /// Where its processes run.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// `https://ADDRESS:PORT`.
     pub fn api_url(&self) -> &str {
         &self.api_url
     }
@@ -342,7 +354,7 @@ impl Cluster {
     pub async fn revive(&self, component: Component) -> anyhow::Result<()> {
         self.processes.start(component)?;
         match component {
-            Component::Etcd => self.processes.until(component, "to be healthy", etcd_healthy(self.etcd_port)).await,
+            Component::Etcd => self.processes.until(component, "to be healthy", etcd_healthy(self.etcd)).await,
             Component::ApiServer => self.processes.until(component, "to be ready", api_ready(&self.client)).await,
             Component::ControllerManager | Component::Kwok => Ok(()),
         }
@@ -357,8 +369,7 @@ impl Cluster {
     }
 }
 
-async fn etcd_healthy(port: u16) -> anyhow::Result<()> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+async fn etcd_healthy(address: SocketAddr) -> anyhow::Result<()> {
     loop {
         if etcd_says_healthy(address).await.unwrap_or(false) {
             return Ok(());

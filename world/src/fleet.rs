@@ -1,8 +1,9 @@
 //! A hub and its members.
 //!
-//! Addresses: a world has a `slot`, and the door of its k-th member is `127.(20 + slot).k.1`, so that worlds with
-//! different slots run side by side. The hub has no door: nothing is served from it.
+//! A world has a `slot`, which is part of all its addresses (see [`crate::network`]), so that worlds with different
+//! slots run side by side. The hub has no door: nothing is served from it.
 
+use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use crate::assets::Assets;
 use crate::cluster::{Cluster, ClusterSpec, Component};
 use crate::ingress::{Ingress, IngressSpec};
 use crate::load_balancer::LoadBalancer;
+use crate::network::{Faults, HUB, Namespaces, Network, Places, net_argument};
 
 /// Places for members, in the order in which worlds use them: name, region, city, latitude, longitude.
 const PLACES: [(&str, &str, &str, f64, f64); 8] = [
@@ -26,9 +28,6 @@ const PLACES: [(&str, &str, &str, f64, f64); 8] = [
     ("pdx", "us-west", "Oregon", 45.52, -122.68),
     ("bom", "ap-south", "Mumbai", 19.08, 72.88),
 ];
-
-/// The second octet of the first world's addresses. Any of 127.0.0.0/8 would do; 127.0 and 127.1 are left to others.
-const FIRST_NETWORK: u8 = 20;
 
 /// One member cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,19 +49,24 @@ pub struct MemberSpec {
 pub struct WorldSpec {
     /// Tells worlds on one machine apart, see the module documentation.
     pub slot: u8,
-    /// At most 254.
+    /// At most 249.
     pub members: Vec<MemberSpec>,
     /// Where the members' doors listen; 80 needs rights.
     pub ingress_port: u16,
     /// Where the clusters keep their files, one directory each; `None` for a directory that vanishes with the world.
     pub dir: Option<PathBuf>,
+    /// What joins its processes.
+    pub network: Network,
+    /// The member in whose site the hub is; `None` for a site of its own. On loopback it makes no difference but in the
+    /// hub's address.
+    pub hub_beside: Option<String>,
 }
 
 impl WorldSpec {
     /// Frankfurt, Virginia and Singapore in slot 0, with doors on port 80.
     pub fn new() -> Self {
         let members = PLACES.iter().take(3).map(place).collect();
-        Self { slot: 0, members, ingress_port: 80, dir: None }
+        Self { slot: 0, members, ingress_port: 80, dir: None, network: Network::Loopback, hub_beside: None }
     }
 
     /// The same with this many members, taken in order from a list of cities around the world.
@@ -72,16 +76,6 @@ impl WorldSpec {
     pub fn with_members(count: usize) -> anyhow::Result<Self> {
         ensure!(count <= PLACES.len(), "{count} members asked for, but only {} places are known", PLACES.len());
         Ok(Self { members: PLACES.iter().take(count).map(place).collect(), ..Self::new() })
-    }
-
-    fn address(&self, index: usize) -> anyhow::Result<Ipv4Addr> {
-        let network = FIRST_NETWORK.checked_add(self.slot);
-        let member = u8::try_from(index + 1).ok().filter(|member| *member < u8::MAX);
-        match (network, member) {
-            (Some(network), Some(member)) => Ok(Ipv4Addr::new(127, network, member, 1)),
-            (None, _) => bail!("slot {} is too high; the last is {}", self.slot, u8::MAX - FIRST_NETWORK),
-            (_, None) => bail!("a world has room for 254 members"),
-        }
     }
 }
 
@@ -123,7 +117,10 @@ pub struct World {
     /// In the order of the spec.
     pub members: Vec<Member>,
     dir: PathBuf,
+    pub(crate) places: Places,
     _vanishing: Option<TempDir>,
+    // Last: a namespace goes once its processes are gone.
+    namespaces: Option<Namespaces>,
 }
 
 impl World {
@@ -140,12 +137,46 @@ impl World {
                 (dir.path().to_owned(), Some(dir))
             }
         };
-        let hub = Cluster::start(assets, ClusterSpec::new("hub", dir.join("hub")));
+        let names: Vec<&str> = spec.members.iter().map(|member| member.name.as_str()).collect();
+        let beside = spec.hub_beside.as_deref();
+        let beside = beside.map(|beside| {
+            let index = names.iter().position(|name| *name == beside);
+            index.with_context(|| format!("the hub cannot be beside {beside}: there is no such member"))
+        });
+        let mut places = Places::new(spec.network, spec.slot, beside.transpose()?)?;
+        let namespaces = places.join(spec.slot, &names)?;
+        let hub = ClusterSpec { place: places.hub_api(), ..ClusterSpec::new("hub", dir.join("hub")) };
+        let hub = Cluster::start(assets, hub);
         let members = try_join_all(
-            spec.members.iter().enumerate().map(|(index, member)| start(assets, &spec, &dir, index, member)),
+            spec.members.iter().enumerate().map(|(index, member)| start(assets, &spec, &places, &dir, index, member)),
         );
         let (hub, members) = futures::try_join!(hub, members)?;
-        Ok(Self { hub, members, dir, _vanishing: vanishing })
+        Ok(Self { hub, members, dir, places, _vanishing: vanishing, namespaces })
+    }
+
+    /// What may be lost between the sites.
+    ///
+    /// # Errors
+    /// On loopback, where nothing can be lost.
+    pub fn faults(&self) -> anyhow::Result<&Faults> {
+        let namespaces = self.namespaces.as_ref();
+        namespaces.map(Namespaces::faults).context("a world on loopback cannot lose packets: use Network::Namespaces")
+    }
+
+    /// A program to run inside the network of a site: a member's name, or [`crate::network::HUB`].
+    ///
+    /// # Errors
+    /// On loopback, and when there is no such site.
+    pub fn inside(&self, site: &str, program: impl AsRef<OsStr>) -> anyhow::Result<tokio::process::Command> {
+        let place = match self.members.iter().position(|member| member.spec.name == site) {
+            Some(index) => self.places.door(index)?,
+            None if site == HUB => self.places.hub(),
+            None => bail!("there is no site {site}"),
+        };
+        let namespace = place.namespace.context("a world on loopback has no sites to enter")?;
+        let mut command = tokio::process::Command::new("nsenter");
+        command.args([&net_argument(&namespace), "--"]).arg(program).kill_on_drop(true);
+        Ok(command)
     }
 
     /// The member of this name.
@@ -165,7 +196,7 @@ impl World {
 
     /// Ends everything, all clusters at once. Returns the components that had to be killed, by cluster.
     pub async fn stop(self) -> Vec<(String, Component)> {
-        let Self { hub, members, dir: _, _vanishing: vanishing } = self;
+        let Self { hub, members, dir: _, places: _, _vanishing: vanishing, namespaces } = self;
         let clusters = members.into_iter().map(|member| {
             let Member { ingress, load_balancer, cluster, spec: _, address: _ } = member;
             // Their watches would keep the API server from ending.
@@ -177,7 +208,7 @@ impl World {
             cluster.stop().await.into_iter().map(|component| (name.clone(), component)).collect::<Vec<_>>()
         });
         let killed = futures::future::join_all(stops).await.concat();
-        drop(vanishing);
+        drop((vanishing, namespaces));
         killed
     }
 }
@@ -185,12 +216,17 @@ impl World {
 async fn start(
     assets: &Assets,
     world: &WorldSpec,
+    places: &Places,
     dir: &Path,
     index: usize,
     member: &MemberSpec,
 ) -> anyhow::Result<Member> {
-    let address = world.address(index)?;
-    let spec = ClusterSpec { region: member.region.clone(), ..ClusterSpec::new(&member.name, dir.join(&member.name)) };
+    let address = places.door(index)?.address;
+    let spec = ClusterSpec {
+        region: member.region.clone(),
+        place: places.api(index)?,
+        ..ClusterSpec::new(&member.name, dir.join(&member.name))
+    };
     let cluster = Cluster::start(assets, spec).await?;
     let load_balancer = LoadBalancer::start(cluster.client(), address.into());
     let door = IngressSpec {
@@ -199,25 +235,13 @@ async fn start(
         address: address.into(),
         port: world.ingress_port,
     };
-    let ingress = Ingress::start(cluster.client(), door).await?;
+    let ingress = Ingress::start(&cluster, door).await?;
     Ok(Member { spec: member.clone(), address, ingress, load_balancer, cluster })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_follow_slot_and_order() {
-        let world = WorldSpec { slot: 3, ..WorldSpec::new() };
-        assert_eq!(world.address(0).unwrap(), Ipv4Addr::new(127, 23, 1, 1));
-        assert_eq!(world.address(2).unwrap(), Ipv4Addr::new(127, 23, 3, 1));
-        assert_eq!(world.address(253).unwrap(), Ipv4Addr::new(127, 23, 254, 1));
-        assert!(world.address(254).is_err());
-        let last = WorldSpec { slot: 235, ..WorldSpec::new() };
-        assert_eq!(last.address(0).unwrap(), Ipv4Addr::new(127, 255, 1, 1));
-        assert!(WorldSpec { slot: 236, ..WorldSpec::new() }.address(0).is_err());
-    }
 
     #[test]
     fn members_have_names_of_their_own() {

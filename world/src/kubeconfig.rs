@@ -65,6 +65,12 @@ pub(crate) async fn client(content: Value) -> anyhow::Result<kube::Client> {
     kube::Client::try_from(config).context("making a client")
 }
 
+/// A client by a kubeconfig file.
+pub(crate) async fn client_of(path: &Path) -> anyhow::Result<kube::Client> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    client(serde_saphyr::from_str(&text).with_context(|| format!("reading {}", path.display()))?).await
+}
+
 /// `ByteString` is the form in which Kubernetes writes bytes: base64.
 fn base64(text: &str) -> Value {
     json!(ByteString(text.as_bytes().to_vec()))

@@ -1,4 +1,5 @@
-//! Starts a world to work and test in: a hub and several member clusters of real Kubernetes components on loopback.
+//! Starts a world to work and test in: a hub and several member clusters of real Kubernetes components, on loopback or,
+//! where packets are to be lost, in network namespaces.
 //!
 //! Each [`Cluster`] is a kube-apiserver, kube-controller-manager, etcd and kwok of its own, built from pinned sources
 //! by `cargo xtask kube`. What a cloud would add is small and lives here: a scheduler, the addresses of load balancers
@@ -10,14 +11,15 @@
 //!
 //! Deliberately absent: a kubelet (pods become Ready, but nothing runs in them, so `exec` and `logs` have nothing to
 //! reach), a pod network, kube-proxy, an aggregation layer, admission webhooks that need one, and high availability.
-//! Nothing listens on any address outside 127.0.0.0/8.
+//! Nothing listens on any address outside 127.0.0.0/8 or, with namespaces, outside those and one link to them.
 //!
 //! Code map:
 //! * [`assets`] — the directory of the five programs.
 //! * [`cluster`] — one cluster: start, use, kill, freeze, revive, stop; `process`, `authority` and `kubeconfig` serve it.
 //! * `scheduler` — binds pods to nodes, by a subset of the rules of kube-scheduler.
 //! * [`load_balancer`], [`ingress`] — what stands in for the cloud.
-//! * [`fleet`] — the hub, the members, their places and addresses.
+//! * [`network`] — sites, their addresses, and packets that vanish between them.
+//! * [`fleet`] — the hub and the members, and where they are.
 //! * [`system`] — the product in such a world, as processes with the rights that it ships; [`demo`] —
 //!   something to deliver, and lines that show it.
 
@@ -29,6 +31,7 @@ pub mod fleet;
 pub mod ingress;
 mod kubeconfig;
 pub mod load_balancer;
+pub mod network;
 mod process;
 mod scheduler;
 pub mod system;
@@ -39,4 +42,5 @@ pub use cluster::{Cluster, ClusterSpec, Component};
 pub use fleet::{Member, MemberSpec, World, WorldSpec};
 pub use ingress::{Ingress, IngressSpec};
 pub use load_balancer::LoadBalancer;
+pub use network::{Cut, Faults, Network, Place};
 pub use system::System;

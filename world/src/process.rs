@@ -8,6 +8,7 @@
 //! Each child leads a process group, so that Ctrl-C on a terminal reaches this program only, which then stops the
 //! children in their proper order.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ use anyhow::{Context, anyhow};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::sync::watch;
 
+use crate::network::net_argument;
+
 /// What to run. Kept, so that a killed process can be started again with the same arguments.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
@@ -30,6 +33,8 @@ pub(crate) struct Launch {
     pub(crate) log: PathBuf,
     /// `HOME` and working directory: the programs must not find the user's own configuration.
     pub(crate) home: PathBuf,
+    /// The network namespace to run in, by its name; `None` for this program's own.
+    pub(crate) namespace: Option<String>,
 }
 
 /// A running or ended child.
@@ -142,16 +147,21 @@ fn command(launch: &Launch) -> anyhow::Result<Command> {
         .open(&launch.log)
         .with_context(|| format!("opening {}", launch.log.display()))?;
     let errors = log.try_clone().with_context(|| format!("sharing {}", launch.log.display()))?;
-    let mut command = match setpriv() {
-        Some(setpriv) => {
-            let mut command = Command::new(setpriv);
-            command.args(["--pdeathsig", "KILL", "--"]).arg(&launch.program);
-            command
-        }
-        None => Command::new(&launch.program),
-    };
+    // Each of these becomes the next by exec, so that the number of the process stays.
+    let mut words: Vec<OsString> = vec![];
+    if let Some(namespace) = &launch.namespace {
+        words.extend(["nsenter".into(), net_argument(namespace).into(), "--".into()]);
+    }
+    if let Some(setpriv) = setpriv() {
+        words.push(setpriv.into());
+        words.extend(["--pdeathsig", "KILL", "--"].map(OsString::from));
+    }
+    words.push(launch.program.clone().into());
+    words.extend(launch.args.iter().map(OsString::from));
+    let (program, args) = words.split_first().context("a program to run")?;
+    let mut command = Command::new(program);
     command
-        .args(&launch.args)
+        .args(args)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", &launch.home)
@@ -179,6 +189,7 @@ mod tests {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             log: dir.join("log"),
             home: dir.to_owned(),
+            namespace: None,
         }
     }
 

@@ -3,8 +3,7 @@
 //!
 //! It knows the product only as a program with a command line, as its users do.
 //!
-//! Addresses, all on loopback, beside those of the doors (`127.<20+slot>.<k>.1`): the hub's tunnel and admin port on
-//! `127.<20+slot>.250.1`, the agent of member *k* on `….<k>.2`, its region's DNS node on `….<k>.53`.
+//! Its processes run where the world has their sites, on the addresses that [`crate::network`] gives them.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,6 +18,7 @@ use tokio::process::Command;
 use crate::World;
 use crate::cluster::Cluster;
 use crate::fleet::Member;
+use crate::network::Place;
 use crate::process::{Launch, Process, log_tail, stop};
 
 /// Port of every DNS node; 53 would want rights.
@@ -62,8 +62,8 @@ impl System {
         let (launches, running, addresses) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut system = Self { program, dir, launches, running, addresses };
         system.install_hub(world).await?;
-        for member in &world.members {
-            system.install_member(world, member).await?;
+        for (index, member) in world.members.iter().enumerate() {
+            system.install_member(world, index, member).await?;
         }
         let connected = ["wait", "--for=condition=Connected", "clusters.isochrone.dev", "--all", "--timeout=60s"];
         kubectl(&world.hub, &connected, "").await.map_err(|error| error.context(system.tails()))?;
@@ -78,9 +78,8 @@ impl System {
         // The rig runs the role as a process: the shipped Deployment would wait for an image for ever.
         kubectl(hub, &["delete", "-n", NAMESPACE, "deployment", "isochrone-hub"], "").await?;
         let kubeconfig = hub.kubeconfig_for_service_account(NAMESPACE, "isochrone-hub").await?;
-        let first = world.members.first().context("a world without members has nobody to connect")?;
-        let [_, network, ..] = first.address.octets();
-        let address = Ipv4Addr::new(127, network, 250, 1);
+        let place = world.places.hub();
+        let address = place.address;
         let tunnel = format!("{address}:7443");
         let args = [
             "hub",
@@ -95,16 +94,15 @@ impl System {
             "--region",
             "home",
         ];
-        self.launch(Role::Hub, address, &args)?;
+        self.launch(Role::Hub, place, &args)?;
         // Its authority must be there before tokens can be made.
         let wait = ["wait", "-n", NAMESPACE, "--for=create", "--timeout=30s", "configmap/isochrone-trust"];
         kubectl(hub, &wait, "").await.map_err(|error| error.context(self.tails()))?;
         Ok(())
     }
 
-    async fn install_member(&mut self, world: &World, member: &Member) -> anyhow::Result<()> {
+    async fn install_member(&mut self, world: &World, index: usize, member: &Member) -> anyhow::Result<()> {
         let name = member.spec.name.clone();
-        let [_, network, number, _] = member.address.octets();
         let admin = text(world.hub.admin_kubeconfig())?.to_owned();
         self.apply(&member.cluster, &["manifests", "agent"]).await?;
         kubectl(&member.cluster, &["delete", "-n", NAMESPACE, "deployment", "isochrone-agent"], "").await?;
@@ -116,15 +114,16 @@ impl System {
         let probe = format!(r#"{{"spec":{{"probe":{{"port":{}}}}}}}"#, member.ingress.address().port());
         kubectl(&world.hub, &["patch", "cluster.isochrone.dev", &name, "--type=merge", "-p", &probe], "").await?;
         let kubeconfig = member.cluster.kubeconfig_for_service_account(NAMESPACE, "isochrone-agent").await?;
-        let address = Ipv4Addr::new(127, network, number, 2);
-        let admin_port = format!("{address}:7481");
+        let place = world.places.agent(index)?;
+        let admin_port = format!("{}:7481", place.address);
         let args = ["agent", "--kubeconfig", text(&kubeconfig)?, "--join", &token, "--admin", &admin_port];
-        self.launch(Role::Agent(name.clone()), address, &args)?;
+        self.launch(Role::Agent(name.clone()), place, &args)?;
 
         let node = format!("ns-{name}");
         let add = ["dns", "add", &node, "--region", &member.spec.region, "--kubeconfig", &admin];
         let token = self::token(&self.isochrone(&add).await?)?;
-        let address = Ipv4Addr::new(127, network, number, 53);
+        let place = world.places.dns(index)?;
+        let address = place.address;
         let state = self.dir.join(&node);
         let args = [
             "dns",
@@ -139,7 +138,7 @@ impl System {
             "--peering",
             &format!("{address}:7444"),
         ];
-        self.launch(Role::Dns(name), address, &args)
+        self.launch(Role::Dns(name), place, &args)
     }
 
     /// Where a DNS node answers.
@@ -236,7 +235,7 @@ impl System {
         self.launches.values().map(|launch| log_tail(&launch.log)).collect::<Vec<_>>().join("\n")
     }
 
-    fn launch(&mut self, role: Role, address: Ipv4Addr, args: &[&str]) -> anyhow::Result<()> {
+    fn launch(&mut self, role: Role, place: Place, args: &[&str]) -> anyhow::Result<()> {
         let (name, file) = match &role {
             Role::Hub => ("hub", "hub".to_owned()),
             Role::Agent(member) => ("agent", format!("agent-{member}")),
@@ -248,9 +247,10 @@ impl System {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             log: self.dir.join(format!("{file}.log")),
             home: self.dir.clone(),
+            namespace: place.namespace,
         };
         self.running.insert(role.clone(), Process::start(&launch)?);
-        self.addresses.insert(role.clone(), address);
+        self.addresses.insert(role.clone(), place.address);
         self.launches.insert(role, launch);
         Ok(())
     }

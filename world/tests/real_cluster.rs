@@ -79,7 +79,7 @@ async fn real_cluster_serves_follows_and_leaves_nothing_behind() -> anyhow::Resu
     let client = cluster.client();
     let _load_balancer = LoadBalancer::start(client.clone(), DOOR);
     let spec = IngressSpec { cluster: "fra".to_owned(), region: "eu-central".to_owned(), address: DOOR, port: 0 };
-    let mut ingress = Ingress::start(client.clone(), spec).await?;
+    let mut ingress = Ingress::start(&cluster, spec).await?;
     let door = ingress.address();
     assert_eq!(get(door, "shop.example").await?.0, 404);
 
@@ -110,7 +110,7 @@ async fn real_cluster_serves_follows_and_leaves_nothing_behind() -> anyhow::Resu
 
     ingress.kill();
     assert!(get(door, "shop.example").await.is_err());
-    ingress.revive()?;
+    ingress.revive().await?;
     assert_eq!(get(door, "shop.example").await?.0, 503);
 
     let pids = cluster.processes();

@@ -12,11 +12,14 @@ use world::assets::ASSETS_VARIABLE;
 use crate::kube;
 
 /// Programs that tests run, and the Debian package of each.
-const TOOLS: [(&str, &str); 2] = [
+const TOOLS: [(&str, &str); 4] = [
     // Asks the DNS server as users do.
     ("dig", "bind9-dnsutils"),
     // Asks the ingress as users do.
     ("curl", "curl"),
+    // Make the network namespaces in which packets can vanish, and enter them.
+    ("ip", "iproute2"),
+    ("nsenter", "util-linux"),
 ];
 
 /// What the names of tests against real clusters begin with.

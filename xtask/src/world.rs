@@ -40,7 +40,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         ..WorldSpec::with_members(options.clusters)?
     };
     let assets = kube::provide()?;
-    let program = options.demo.then(build_isochrone).transpose()?;
+    let program = build(options.demo)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
         // From here on a signal ends the world in order, also while it starts.
@@ -86,12 +86,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     })
 }
 
-/// Builds the program under trial, in the profile of the tests, and says where it is.
-fn build_isochrone() -> anyhow::Result<PathBuf> {
-    eprintln!("building isochrone");
+/// Builds what a world runs beside Kubernetes' own programs, and the program under trial, in the profile of the tests;
+/// says where the latter is.
+fn build(demo: bool) -> anyhow::Result<Option<PathBuf>> {
+    build_binary("world", "world-ingress")?;
+    demo.then(|| build_binary("cli", "isochrone")).transpose()
+}
+
+pub(crate) fn build_binary(package: &str, name: &str) -> anyhow::Result<PathBuf> {
+    eprintln!("building {name}");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--package", "cli", "--bin", "isochrone", "--message-format", "json-render-diagnostics"]);
+    build.args(["build", "--package", package, "--bin", name, "--message-format", "json-render-diagnostics"]);
     let output = build.stderr(Stdio::inherit()).output().context("running `cargo build`")?;
     ensure!(output.status.success(), "`cargo build` failed");
     let messages = String::from_utf8_lossy(&output.stdout);

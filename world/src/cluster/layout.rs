@@ -11,6 +11,7 @@ use super::ports::Ports;
 use crate::assets::Assets;
 use crate::authority::{self, Authority};
 use crate::kubeconfig;
+use crate::network::Place;
 use crate::process::Launch;
 
 /// Cluster IPs; no traffic goes there. Clusters may share it, as they do in reality.
@@ -60,7 +61,7 @@ impl Layout {
         self.file("log").join(format!("{component}.log"))
     }
 
-    pub(super) fn write_pki(&self, authority: &Authority) -> anyhow::Result<()> {
+    pub(super) fn write_pki(&self, authority: &Authority, place: &Place) -> anyhow::Result<()> {
         let names = [
             "localhost",
             "kubernetes",
@@ -68,7 +69,7 @@ impl Layout {
             "kubernetes.default.svc",
             "kubernetes.default.svc.cluster.local",
         ];
-        let addresses = [Ipv4Addr::LOCALHOST.into(), SERVICE_NETWORK_FIRST.into()];
+        let addresses = [Ipv4Addr::LOCALHOST.into(), place.address.into(), SERVICE_NETWORK_FIRST.into()];
         let server = authority.server(&names, &addresses)?;
         let ca = authority.pair();
         let (token_key, token_public_key) = authority::token_keys()?;
@@ -85,25 +86,31 @@ impl Layout {
         Ok(())
     }
 
-    pub(super) fn launches(&self, assets: &Assets, ports: &Ports) -> BTreeMap<Component, Launch> {
+    pub(super) fn launches(&self, assets: &Assets, ports: &Ports, place: &Place) -> BTreeMap<Component, Launch> {
         let launch = |component: Component| {
             let args = match component {
-                Component::Etcd => self.etcd_args(ports),
-                Component::ApiServer => self.api_server_args(ports),
+                Component::Etcd => self.etcd_args(ports, place),
+                Component::ApiServer => self.api_server_args(ports, place),
                 Component::ControllerManager => self.controller_manager_args(),
                 Component::Kwok => self.kwok_args(),
             };
             let name = component.program();
-            let launch =
-                Launch { name, program: assets.program(name), args, log: self.log(component), home: self.dir.clone() };
+            let launch = Launch {
+                name,
+                program: assets.program(name),
+                args,
+                log: self.log(component),
+                home: self.dir.clone(),
+                namespace: place.namespace.clone(),
+            };
             (component, launch)
         };
         Component::ALL.into_iter().map(launch).collect()
     }
 
-    fn etcd_args(&self, ports: &Ports) -> Vec<String> {
-        let client = format!("http://127.0.0.1:{}", ports.etcd);
-        let peer = format!("http://127.0.0.1:{}", ports.etcd_peer);
+    fn etcd_args(&self, ports: &Ports, place: &Place) -> Vec<String> {
+        let client = format!("http://{}:{}", place.address, ports.etcd);
+        let peer = format!("http://{}:{}", place.address, ports.etcd_peer);
         vec![
             format!("--data-dir={}", self.file("etcd").display()),
             format!("--listen-client-urls={client}"),
@@ -116,12 +123,12 @@ impl Layout {
         ]
     }
 
-    fn api_server_args(&self, ports: &Ports) -> Vec<String> {
+    fn api_server_args(&self, ports: &Ports, place: &Place) -> Vec<String> {
         let file = |name: &str| self.file(name).display().to_string();
         vec![
-            format!("--etcd-servers=http://127.0.0.1:{}", ports.etcd),
-            "--bind-address=127.0.0.1".to_owned(),
-            "--advertise-address=127.0.0.1".to_owned(),
+            format!("--etcd-servers=http://{}:{}", place.address, ports.etcd),
+            format!("--bind-address={}", place.address),
+            format!("--advertise-address={}", place.address),
             "--endpoint-reconciler-type=none".to_owned(),
             format!("--secure-port={}", ports.api),
             format!("--tls-cert-file={}", file("pki/apiserver.crt")),

@@ -159,6 +159,7 @@ mod tests {
             args: vec!["-c".to_owned(), "echo up; sleep 1000; :".to_owned(), dir.path().display().to_string()],
             log: dir.path().join("log"),
             home: dir.path().to_owned(),
+            namespace: None,
         };
         let processes = Processes::new(BTreeMap::from([(Component::Etcd, launch)]), dir.path());
         processes.start(Component::Etcd).unwrap();
