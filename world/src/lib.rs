@@ -22,17 +22,21 @@
 //! * [`fleet`] — the hub and the members, and where they are.
 //! * [`system`] — the product in such a world, as processes with the rights that it ships; [`demo`] —
 //!   something to deliver, and lines that show it.
+//! * [`resolver`] — a resolver's side of DNS.
+//! * [`failover`] — what fails in such a world, and what the DNS nodes then answer.
 
 pub mod assets;
 mod authority;
 pub mod cluster;
 pub mod demo;
+pub mod failover;
 pub mod fleet;
 pub mod ingress;
 mod kubeconfig;
 pub mod load_balancer;
 pub mod network;
 mod process;
+pub mod resolver;
 mod scheduler;
 pub mod system;
 mod watch;

@@ -3,6 +3,7 @@
 //! Why a program and not scripts: the rig is a library that tests use as well, and one language serves all. What a task
 //! says goes to standard error; standard output carries only what another program may want to read.
 
+mod bench;
 mod geo;
 mod kube;
 mod test;
@@ -28,6 +29,9 @@ enum Task {
     Kube,
     /// Start a hub and member clusters on loopback, and keep them until Ctrl-C.
     World(world::Options),
+    /// Measure the whole system beside the figures that it is to reach.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Make the country table that DNS nodes have built in.
     Geo(geo::Args),
     /// Run all tests, with everything they need.
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Kube => kube::run(),
         Task::World(options) => world::run(&options),
+        Task::Bench(bench) => bench::run(&bench),
         Task::Geo(args) => geo::run(&test::workspace(), &args),
         Task::Test(options) => return test::run(&options).unwrap_or_else(fail),
     };
