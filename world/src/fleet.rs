@@ -29,6 +29,9 @@ const PLACES: [(&str, &str, &str, f64, f64); 8] = [
     ("bom", "ap-south", "Mumbai", 19.08, 72.88),
 ];
 
+/// The region of a hub that is beside no member; none of theirs.
+const HUB_REGION: &str = "home";
+
 /// One member cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemberSpec {
@@ -118,6 +121,8 @@ pub struct World {
     pub members: Vec<Member>,
     dir: PathBuf,
     pub(crate) places: Places,
+    /// That of the member beside which it is, or one of its own.
+    pub(crate) hub_region: String,
     _vanishing: Option<TempDir>,
     // Last: a namespace goes once its processes are gone.
     namespaces: Option<Namespaces>,
@@ -138,12 +143,13 @@ impl World {
             }
         };
         let names: Vec<&str> = spec.members.iter().map(|member| member.name.as_str()).collect();
-        let beside = spec.hub_beside.as_deref();
-        let beside = beside.map(|beside| {
+        let beside = spec.hub_beside.as_deref().map(|beside| {
             let index = names.iter().position(|name| *name == beside);
             index.with_context(|| format!("the hub cannot be beside {beside}: there is no such member"))
         });
-        let mut places = Places::new(spec.network, spec.slot, beside.transpose()?)?;
+        let beside = beside.transpose()?;
+        let hub_region = beside.and_then(|index| spec.members.get(index)).map_or(HUB_REGION, |member| &member.region);
+        let mut places = Places::new(spec.network, spec.slot, beside)?;
         let namespaces = places.join(spec.slot, &names)?;
         let hub = ClusterSpec { place: places.hub_api(), ..ClusterSpec::new("hub", dir.join("hub")) };
         let hub = Cluster::start(assets, hub);
@@ -151,7 +157,8 @@ impl World {
             spec.members.iter().enumerate().map(|(index, member)| start(assets, &spec, &places, &dir, index, member)),
         );
         let (hub, members) = futures::try_join!(hub, members)?;
-        Ok(Self { hub, members, dir, places, _vanishing: vanishing, namespaces })
+        let hub_region = hub_region.to_owned();
+        Ok(Self { hub, members, dir, places, hub_region, _vanishing: vanishing, namespaces })
     }
 
     /// What may be lost between the sites.
@@ -196,7 +203,7 @@ impl World {
 
     /// Ends everything, all clusters at once. Returns the components that had to be killed, by cluster.
     pub async fn stop(self) -> Vec<(String, Component)> {
-        let Self { hub, members, dir: _, places: _, _vanishing: vanishing, namespaces } = self;
+        let Self { hub, members, dir: _, places: _, hub_region: _, _vanishing: vanishing, namespaces } = self;
         let clusters = members.into_iter().map(|member| {
             let Member { ingress, load_balancer, cluster, spec: _, address: _ } = member;
             // Their watches would keep the API server from ending.

@@ -92,7 +92,7 @@ impl System {
             "--admin",
             &format!("{address}:7480"),
             "--region",
-            "home",
+            &world.hub_region,
         ];
         self.launch(Role::Hub, place, &args)?;
         // Its authority must be there before tokens can be made.
@@ -214,6 +214,26 @@ impl System {
         let launch = self.launches.get(role).with_context(|| format!("{role:?} was never started"))?;
         self.running.insert(role.clone(), Process::start(launch)?);
         Ok(())
+    }
+
+    /// Kills all DNS nodes, takes from their disks what they kept of clusters' health, and starts them again: as nodes
+    /// that never saw a cluster fail. Snapshot and identity stay.
+    ///
+    /// # Errors
+    /// When a file cannot be removed, or a node not be started.
+    pub fn start_dns_afresh(&mut self) -> anyhow::Result<()> {
+        let nodes: Vec<Role> = self.launches.keys().filter(|role| matches!(role, Role::Dns(_))).cloned().collect();
+        for node in &nodes {
+            self.running.remove(node);
+            let state = self.argument(node, "--state").context("a node has a state directory")?;
+            match std::fs::remove_file(Path::new(state).join("health")) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("removing what {node:?} kept of clusters' health"));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        nodes.iter().try_for_each(|node| self.revive(node))
     }
 
     /// Process number of a role that runs.

@@ -39,15 +39,15 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::builder()
-                .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
-                .from_env_lossy(),
-        )
-        .with_writer(std::io::stderr)
-        .init();
-    let result = match Arguments::parse().task {
+    let task = Arguments::parse().task;
+    let quiet = match task {
+        // What is killed there is missed by the rig's own watches, loudly.
+        Task::Bench(_) => "warn,kube_client=off,kube_runtime=off",
+        Task::Kube | Task::World(_) | Task::Geo(_) | Task::Test(_) => "warn",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet.into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let result = match task {
         Task::Kube => kube::run(),
         Task::World(options) => world::run(&options),
         Task::Bench(bench) => bench::run(&bench),

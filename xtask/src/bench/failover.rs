@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// Where to write every run, after each.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// The program `isochrone` to measure, as built elsewhere or of another version; without it, one is built here.
+    #[arg(long)]
+    program: Option<PathBuf>,
     /// Tells worlds on one machine apart: sites are 10.(20 + SLOT).k.0/24.
     #[arg(long, default_value_t = 60)]
     slot: u8,
@@ -38,7 +41,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let scenarios = chosen(&options.only)?;
     let assets = kube::provide()?;
     build_binary("world", "world-ingress")?;
-    let program = build_binary("cli", "isochrone")?;
+    let program = match &options.program {
+        Some(program) => std::path::absolute(program).context("resolving the program")?,
+        None => build_binary("cli", "isochrone")?,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let mut bench = Bench { options, assets, program, runs: BTreeMap::new(), failed: BTreeMap::new() };
     runtime.block_on(async {
