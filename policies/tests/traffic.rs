@@ -217,6 +217,46 @@ fn a_dead_fellow_is_no_witness() {
 }
 
 #[test]
+fn whoever_dies_accuses_nobody_with_their_last_words() {
+    // A fellow's, the hub's, and both at once; before that all was well, and it is well for everybody who is left.
+    for (fellow_dies, hub_dies) in [(true, false), (false, true), (true, true)] {
+        let mut run = Run::new();
+        let topology = Topology { hub: Some(RegionId::new("d")), ..topology() };
+        run.traffic.handle_topology(run.now, topology.clone());
+        let fine = Finding { silent: Duration::from_millis(900), positives: 0, seen: true };
+        let tunnels: BTreeMap<ClusterId, Finding> = topology.clusters.into_keys().map(|id| (id, fine)).collect();
+        for second in 0..120 {
+            let (fellow, hub) = (second < 60 || !fellow_dies, second < 60 || !hub_dies);
+            if hub {
+                run.traffic.handle_hub(run.now, &tunnels);
+            }
+            (0..4).for_each(|_| run.tick(well, |name| fellow || name != "ns-c"));
+        }
+        assert_eq!(run.changes, [], "fellow {fellow_dies}, hub {hub_dies}");
+    }
+}
+
+#[test]
+fn a_tunnel_that_is_cut_moves_nobody_while_those_who_look_see_the_cluster_well() {
+    let mut run = Run::new();
+    run.traffic.handle_topology(run.now, Topology { hub: Some(RegionId::new("d")), ..topology() });
+    let id = ClusterId::new("b");
+    for second in 0..60 {
+        let silent = Finding { silent: Duration::from_secs(second), positives: 0, seen: true };
+        run.traffic.handle_hub(run.now, &BTreeMap::from([(id.clone(), silent)]));
+        run.seconds(1, well);
+    }
+    assert_eq!(run.changes, []);
+    // It counts once one who has looked agrees: the two are more than the one that sees it well.
+    for second in 60..80 {
+        let silent = Finding { silent: Duration::from_secs(second), positives: 0, seen: true };
+        run.traffic.handle_hub(run.now, &BTreeMap::from([(id.clone(), silent)]));
+        run.seconds(1, |observer, cluster| if (observer, cluster) == ("ns-a", "b") { See::Nothing } else { See::Well });
+    }
+    assert_eq!(run.class("b"), Class::Down);
+}
+
+#[test]
 fn a_drain_counts_at_once_and_judgement_goes_on_beneath() {
     let mut run = Run::new();
     run.seconds(60, well);
@@ -284,7 +324,8 @@ fn naive(history: &[Second], cluster: usize) -> Vec<Class> {
             let last = past[..until].iter().rposition(|s| s.0[observer][cluster] == See::Well);
             let after = last.map_or(0, |i| i + 1);
             let refusals = past[after..until].iter().filter(|s| s.0[observer][cluster] == See::Refuses).count();
-            (end - last.map_or(0, |i| i + 1), refusals, last.is_some())
+            // What others told counts as they told it then.
+            (until - last.map_or(0, |i| i + 1), refusals, last.is_some())
         };
         let heard = |i: usize| past[i].1.iter().any(|t| *t) || [1, 2].iter().any(|c| past[i].0[0][*c] != See::Nothing);
         let blind = end - (0..end).rev().find(|i| heard(*i)).map_or(0, |i| i + 1) >= 4;

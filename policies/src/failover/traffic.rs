@@ -5,8 +5,8 @@
 //! matter. Time never runs backwards.
 //!
 //! A node's own probes and what fellow nodes tell are findings of their failure domains; a fellow node that fell silent
-//! or says that it is blind has no finding. Silence goes on by itself: a finding that nobody renews grows older with
-//! every call. **Blind** is a node that for a while heard from nobody outside its own domain; it does not vote, and while
+//! or says that it is blind has no finding. The silence of one's own probes grows with every call; what others told
+//! counts as they told it, until it is stale: whoever dies accuses nobody with their last words. **Blind** is a node that for a while heard from nobody outside its own domain; it does not vote, and while
 //! no sighted voter is left every class stays as it is. What comes from the hub is one more domain, and only where no
 //! DNS node shares it; a drain counts alone, at once, because the owner said so.
 
@@ -141,8 +141,8 @@ pub struct Traffic {
     me: NodeId,
     topology: Topology,
     own: BTreeMap<ClusterId, Seen>,
-    fellows: BTreeMap<NodeId, (Instant, bool, BTreeMap<ClusterId, Seen>)>,
-    hub: Option<(Instant, BTreeMap<ClusterId, Seen>)>,
+    fellows: BTreeMap<NodeId, (Instant, Findings)>,
+    hub: Option<(Instant, BTreeMap<ClusterId, Finding>)>,
     drained: BTreeSet<ClusterId>,
     heard: Instant,
     targets: BTreeMap<ClusterId, Target>,
@@ -238,9 +238,7 @@ impl Traffic {
         if self.topology.nodes.get(&self.me) != Some(domain) {
             self.heard = now;
         }
-        let seen =
-            findings.clusters.iter().map(|(id, found)| (id.clone(), Seen { at: now, finding: *found })).collect();
-        self.fellows.insert(from.clone(), (now, findings.blind, seen));
+        self.fellows.insert(from.clone(), (now, findings.clone()));
         self.stale = true;
     }
 
@@ -250,8 +248,7 @@ impl Traffic {
         if self.topology.hub.is_some() && self.topology.hub.as_ref() != self.topology.nodes.get(&self.me) {
             self.heard = now;
         }
-        self.hub =
-            Some((now, tunnels.iter().map(|(id, found)| (id.clone(), Seen { at: now, finding: *found })).collect()));
+        self.hub = Some((now, tunnels.clone()));
         self.stale = true;
     }
 
@@ -326,27 +323,32 @@ impl Traffic {
         {
             add(domain, seen.finding(self.now));
         }
-        for (node, (told, blind, clusters)) in &self.fellows {
+        for (node, (told, Findings { blind, clusters })) in &self.fellows {
             let fresh = self.now.since(*told) < STALE && !blind && *node != self.me;
-            if let (Some(domain), Some(seen), true) = (self.topology.nodes.get(node), clusters.get(cluster), fresh) {
-                add(domain, seen.finding(self.now));
+            if let (Some(domain), Some(found), true) = (self.topology.nodes.get(node), clusters.get(cluster), fresh) {
+                add(domain, *found);
             }
         }
-        if let (Some(domain), Some((told, tunnels))) = (&self.topology.hub, &self.hub) {
-            let alone = !self.topology.nodes.values().any(|node| node == domain);
-            let fresh = self.now.since(*told) < STALE;
-            if let (Some(seen), true) = (tunnels.get(cluster), alone && fresh) {
-                add(domain, seen.finding(self.now));
-            }
+        if let (Some(domain), Some((told, tunnels))) = (self.tunnels_domain(), &self.hub)
+            && self.now.since(*told) < STALE
+            && let Some(found) = tunnels.get(cluster)
+        {
+            add(domain, *found);
         }
         best.into_iter().map(|(domain, finding)| (domain, finding.vote())).collect()
+    }
+
+    /// The domain whose vote is the hub's tunnels alone.
+    fn tunnels_domain(&self) -> Option<&RegionId> {
+        let hub = self.topology.hub.as_ref()?;
+        (!self.topology.nodes.values().any(|node| node == hub)).then_some(hub)
     }
 
     fn decide(&mut self) {
         let now = self.now;
         let ids: Vec<ClusterId> = self.targets.keys().cloned().collect();
         for id in ids {
-            let outcome = vote::count(&self.topology.clusters[&id], &self.votes(&id));
+            let outcome = vote::count(&self.topology.clusters[&id], &self.votes(&id), self.tunnels_domain());
             let own = self.own.get(&id).map_or(Vote::Open, |seen| seen.finding(now).vote());
             let drained = self.drained.contains(&id);
             let Some(target) = self.targets.get_mut(&id) else {

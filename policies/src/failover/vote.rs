@@ -95,13 +95,19 @@ pub fn observers<'a>(home: &RegionId, domains: impl IntoIterator<Item = &'a Regi
 }
 
 /// Counts the votes of the domains outside `home`.
-pub fn count(home: &RegionId, votes: &BTreeMap<RegionId, Vote>) -> Outcome {
-    let outside = || votes.iter().filter(|(domain, _)| *domain != home).map(|(_, vote)| *vote);
-    let number = |wanted: Vote| outside().filter(|vote| *vote == wanted).count();
+///
+/// The domain `tunnels` has looked at an agent's tunnel, not at what users reach. It counts like any other where somebody
+/// who has probed the target accuses it, too, and accuses nobody alone: between the hub and one cluster a path may be cut
+/// that no user takes.
+pub fn count(home: &RegionId, votes: &BTreeMap<RegionId, Vote>, tunnels: Option<&RegionId>) -> Outcome {
+    let outside = || votes.iter().filter(|(domain, _)| *domain != home);
+    let number = |wanted: Vote| outside().filter(|(_, vote)| **vote == wanted).count();
     let (failed, fine) = (number(Vote::Failed), number(Vote::Fine));
-    if failed >= DOMAINS_DOWN && failed > fine {
+    let accuses = |(domain, vote): (&RegionId, &Vote)| *vote >= Vote::Silent && Some(domain) != tunnels;
+    let accused = outside().any(accuses);
+    if accused && failed >= DOMAINS_DOWN && failed > fine {
         Outcome::Down
-    } else if failed > 0 || number(Vote::Silent) > 0 {
+    } else if accused {
         Outcome::Suspect
     } else if fine > 0 {
         Outcome::Well
