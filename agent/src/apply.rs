@@ -25,9 +25,10 @@ use kube::api::{Preconditions, PropagationPolicy};
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
 use policies::id::AppId;
+use policies::plan::fields::{Contest, Ignore};
 use policies::plan::{
     self, Action, Gate, GroupKind, Intent, Listing, Mark, ObjectDigest, ObjectId, PlanReport, Seen, SetRecord, State,
-    Verdict, Wanted, plan,
+    Terms, Verdict, Wanted, plan,
 };
 use serde_json::{Value, json};
 
@@ -41,6 +42,7 @@ use crate::render::{Object, Render};
 
 mod failure;
 mod parent;
+mod release;
 
 use failure::{failure, refused};
 
@@ -65,6 +67,9 @@ pub struct Applier {
     namespace: String,
     kinds: Kinds,
     users: Mutex<BTreeMap<String, ClientBox>>,
+    /// Fields that others take from us, by app.
+    contests: Mutex<BTreeMap<AppId, Contest>>,
+    started: std::time::Instant,
 }
 
 /// `Client` has no `Debug`.
@@ -115,6 +120,14 @@ struct Pass<'a> {
     unreadable: BTreeSet<ObjectId>,
     /// Objects that failed in this run, not tried twice in it.
     failed: BTreeSet<ObjectId>,
+    /// What may be taken over and away.
+    terms: Terms,
+    /// Fields that others may set.
+    ignore: Vec<Ignore>,
+    /// What autoscalers target.
+    autoscaled: BTreeSet<ObjectId>,
+    /// Objects as last looked at, metadata only.
+    metadata: BTreeMap<ObjectId, Value>,
     run: Run,
 }
 
@@ -122,7 +135,15 @@ impl Applier {
     /// An applier for the cluster of `config`, as an agent that lives in `namespace`.
     pub fn new(config: kube::Config, namespace: &str) -> kube::Result<Self> {
         let own = ClientBox(Client::try_from(config.clone())?);
-        Ok(Self { config, own, namespace: namespace.to_owned(), kinds: Kinds::new(), users: Mutex::default() })
+        Ok(Self {
+            config,
+            own,
+            namespace: namespace.to_owned(),
+            kinds: Kinds::new(),
+            users: Mutex::default(),
+            contests: Mutex::default(),
+            started: std::time::Instant::now(),
+        })
     }
 
     /// The agent's own client.
@@ -168,9 +189,13 @@ impl Applier {
             kinds: BTreeMap::new(),
             unreadable: BTreeSet::new(),
             failed: BTreeSet::new(),
+            terms: Terms::default(),
+            ignore: Vec::new(),
+            autoscaled: BTreeSet::new(),
+            metadata: BTreeMap::new(),
             run: Run { did: Did { set: set.clone(), ..Did::default() }, ..Run::default() },
         };
-        let cascade = match work {
+        match work {
             Work::Apply(bytes) => {
                 let render = match Render::decode(bytes) {
                     Ok(render) => render,
@@ -182,28 +207,31 @@ impl Applier {
                 pass.run.did.hosts = Some(render.hosts);
                 pass.run.outcome.objects = u32::try_from(render.objects.len()).unwrap_or(u32::MAX);
                 self.name_objects(&mut pass, render.objects).await;
-                render.cascade
+                (pass.terms, pass.ignore) = (render.terms, render.ignore);
             }
-            Work::Remove { cascade } => *cascade,
-        };
-        if let Err(failure) = self.rounds(&mut pass, matches!(work, Work::Remove { .. }), cascade).await {
+            Work::Remove { cascade } => pass.terms.cascade = *cascade,
+        }
+        if let Err(failure) = self.rounds(&mut pass, matches!(work, Work::Remove { .. })).await {
             pass.run.outcome.failures.push(failure);
             // Nothing was found out about the rest.
             for (id, applied) in &subject.applied {
                 pass.run.did.applied.entry(id.clone()).or_insert_with(|| applied.clone());
             }
         }
+        if pass.run.gone {
+            self.contests.lock().unwrap_or_else(PoisonError::into_inner).remove(&subject.app);
+        }
         pass.run
     }
 
     /// Rounds until nothing is left to do. An error ends the run before it is known how the app stands.
-    async fn rounds(&self, w: &mut Pass<'_>, remove: bool, cascade: bool) -> Result<(), Failure> {
+    async fn rounds(&self, w: &mut Pass<'_>, remove: bool) -> Result<(), Failure> {
         let mut awaited = false;
         let mut state = self.look(w).await?;
         for _ in 0..ROUNDS {
             let wanted = std::mem::take(&mut w.wanted);
             let intent = if remove { Intent::Remove } else { Intent::Run(&wanted) };
-            let (actions, report) = plan(intent, cascade, &state);
+            let (actions, report) = plan(intent, w.terms, &state);
             w.wanted = wanted;
             let todo = actions.into_iter().filter(|a| match a {
                 Action::Apply { id, .. } | Action::Prune { id } => !w.failed.contains(id),
@@ -243,7 +271,8 @@ impl Applier {
             Action::AwaitEstablished { crds } => self.await_established(w, &crds).await,
             Action::Apply { id, ours } => match self.apply(w, &id, ours).await {
                 Ok((digest, live)) => {
-                    let seen = Seen { mark: Mark::Ours, applied: Some(digest), deleting: live.deleting };
+                    let seen =
+                        Seen { mark: Mark::Ours, applied: Some(digest), deleting: live.deleting, identical: false };
                     state.objects.insert(id.clone(), seen);
                     w.run.did.applied.insert(id.clone(), Applied { digest, owned: live.owned });
                     w.run.did.live.insert(id, live);
@@ -282,6 +311,7 @@ impl Applier {
                 | Verdict::Create
                 | Verdict::Update
                 | Verdict::Repair
+                | Verdict::Adopt
                 | Verdict::Prune
                 | Verdict::Held => {}
             }
@@ -300,6 +330,9 @@ impl Applier {
                 w.run.did.applied.entry(id.clone()).or_insert_with(|| applied.clone());
             }
         }
+        let contested = self.contested(w);
+        let outcome = &mut w.run.outcome;
+        outcome.contested = contested;
         outcome.settled = report.settled() && outcome.failures.is_empty();
         w.run.gone = remove && outcome.settled && state.set.is_none();
         w.run.did.complete = outcome.failures.is_empty();
@@ -421,11 +454,10 @@ impl Applier {
                 Some(Err(error)) => Listing::Failed { error: error.clone() },
                 Some(Ok(Some(served))) => match self.list(w, &kind, served, &namespaces).await {
                     Ok(found) => {
-                        let seen = found.into_iter().map(|(id, meta)| {
-                            let seen = see(w, &id, &meta);
-                            (id, seen)
-                        });
-                        state.objects.extend(seen);
+                        for (id, meta) in found {
+                            state.objects.insert(id.clone(), see(w, &id, &meta));
+                            w.metadata.insert(id, meta);
+                        }
                         Listing::Complete
                     }
                     Err(failure) => {
@@ -437,6 +469,7 @@ impl Applier {
             state.kinds.insert(kind, listing);
         }
         self.look_for_foreign(w, &mut state).await;
+        w.autoscaled = self.autoscaled(w, &namespaces).await?;
         Ok(state)
     }
 
@@ -480,8 +513,11 @@ impl Applier {
             let api = api(client, &id, served);
             match get_metadata(&format!("look for {id}"), &api, &id.name).await {
                 Ok(Some(meta)) => {
-                    let seen = see(w, &id, &as_json(&meta));
-                    state.objects.insert(id, seen);
+                    let (meta, served) = (as_json(&meta), served.clone());
+                    let mut seen = see(w, &id, &meta);
+                    seen.identical = self.identical(w, &id, &served, &seen).await;
+                    state.objects.insert(id.clone(), seen);
+                    w.metadata.insert(id, meta);
                 }
                 Ok(None) => {}
                 Err(failure) => {
@@ -532,9 +568,12 @@ impl Applier {
         let Some(Ok(Some(served))) = w.kinds.get(&id.kind) else {
             return Err(no_such_kind(id, &object.version));
         };
-        let body = prepared(object, id, &w.set);
-        let params = PatchParams::apply(&names::field_manager(&w.subject.app));
-        let params = if ours { params.force() } else { params };
+        let mut body = prepared(object, id, &w.set);
+        let mut params = PatchParams::apply(&names::field_manager(&w.subject.app));
+        if ours {
+            params = params.force();
+            body = self.less_what_is_left(w, id, served, body).await.map_err(|f| self.with_hint(w, id, served, f))?;
+        }
         let api = api(w.user.clone(), id, served);
         let answer = bounded(&format!("apply {id}"), api.patch(&id.name, &params, &Patch::Apply(&body))).await;
         let answer = answer.map_err(|f| self.with_hint(w, id, served, f))?;
@@ -618,7 +657,7 @@ fn see(w: &Pass<'_>, id: &ObjectId, meta: &Value) -> Seen {
     let known = w.run.did.applied.get(id).or_else(|| w.subject.applied.get(id));
     let stands = known.filter(|k| ours.is_some() && k.owned == ours);
     let deleting = meta.pointer("/metadata/deletionTimestamp").is_some();
-    Seen { mark, applied: stands.map(|k| k.digest), deleting }
+    Seen { mark, applied: stands.map(|k| k.digest), deleting, identical: false }
 }
 
 fn watch_key(app: &AppId, id: &ObjectId, kind: &Kind) -> WatchKey {
@@ -637,6 +676,9 @@ fn foreign(app: &AppId, id: &ObjectId, set: &str) -> Failure {
         if set.is_empty() { "belongs to nobody we know".to_owned() } else { format!("belongs to ApplySet {set}") };
     let advice = if id.kind == GroupKind::new("", "Namespace") && id.name == app.namespace {
         "leave it out of the App, since the agent makes the App's own namespace"
+    } else if set.is_empty() {
+        "delete it in the cluster, give the App's object another name, or let the App take it over with `adopt: \
+         IfIdentical` or `Always`"
     } else {
         "delete it in the cluster, or give the App's object another name"
     };

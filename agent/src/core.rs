@@ -98,6 +98,8 @@ pub struct Outcome {
     pub waiting: Vec<String>,
     /// What was kept on purpose when the app went, for people.
     pub retained: Vec<String>,
+    /// Fields that others take again and again, and that are left to them, for people.
+    pub contested: Vec<String>,
     /// Nothing is left to do.
     pub settled: bool,
 }

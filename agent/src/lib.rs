@@ -6,6 +6,7 @@
 //! * [`members`] → [`health`], [`address`] — what watches tell of delivered objects: current, drifted, where reached.
 //! * [`render`], [`kept`], [`names`], [`reads`] — values: objects off the wire, the memory's form, names and labels, and
 //!   what is read with which identity.
+//! * [`fields`] — who owns which field of an object, and how a field is handed over.
 //! * [`apply`], [`kinds`] — performs `policies::plan` against the API server, by impersonation.
 //! * [`keep`], [`watch`], [`observe`] — the memory in the agent's own cluster, watches, the cluster report.
 //! * [`engine`], [`config`] — all of it as one task behind two channels.
@@ -20,6 +21,7 @@ pub mod config;
 pub mod core;
 pub mod engine;
 pub mod enrol;
+pub mod fields;
 pub mod health;
 pub mod keep;
 pub mod kept;

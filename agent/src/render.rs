@@ -1,6 +1,7 @@
 //! A render off the wire as objects with names. Bytes from a network: whatever they hold, the answer is a reason.
 
-use policies::plan::{GroupKind, ObjectDigest, ObjectId};
+use policies::plan::fields::Ignore;
+use policies::plan::{Adopt, GroupKind, ObjectDigest, ObjectId, Terms};
 use prost::Message as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -12,8 +13,10 @@ pub struct Render {
     pub objects: Vec<Object>,
     /// Hosts whose addresses are looked for.
     pub hosts: Vec<String>,
-    /// `prune: Cascade`.
-    pub cascade: bool,
+    /// What may be taken over and away.
+    pub terms: Terms,
+    /// Fields that others may set.
+    pub ignore: Vec<Ignore>,
 }
 
 /// One object as rendered; what it is called in the cluster depends on the scope of its kind, which only the cluster
@@ -75,7 +78,24 @@ impl Render {
     pub fn decode(bytes: &[u8]) -> Result<Self, RenderError> {
         let wire = api::wire::Render::decode(bytes).map_err(RenderError::Wire)?;
         let objects = wire.objects.iter().enumerate().map(|(index, text)| Object::parse(index, text));
-        Ok(Self { objects: objects.collect::<Result<_, _>>()?, hosts: wire.hosts, cascade: wire.cascade })
+        let objects = objects.collect::<Result<_, _>>()?;
+        let adopt = match wire.adopt() {
+            api::wire::Adopt::Never => Adopt::Never,
+            api::wire::Adopt::IfIdentical => Adopt::IfIdentical,
+            api::wire::Adopt::Always => Adopt::Always,
+        };
+        let ignore = |ignore: api::wire::Ignore| Ignore {
+            kind: GroupKind::new(ignore.group, ignore.kind),
+            name: (!ignore.name.is_empty()).then_some(ignore.name),
+            pointers: ignore.pointers,
+            managers: ignore.managers,
+        };
+        Ok(Self {
+            objects,
+            hosts: wire.hosts,
+            terms: Terms { cascade: wire.cascade, adopt },
+            ignore: wire.ignore.into_iter().map(ignore).collect(),
+        })
     }
 }
 

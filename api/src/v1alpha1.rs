@@ -20,7 +20,8 @@ mod duration;
 mod region_policy;
 
 pub use app::{
-    App, AppClusterStatus, AppHost, AppHostStatus, AppSpec, AppStatus, HostRole, InlineSource, Prune, Source,
+    Adopt, App, AppClusterStatus, AppHost, AppHostStatus, AppSpec, AppStatus, HostRole, IgnoreDifference, InlineSource,
+    Prune, Source,
 };
 pub use cluster::{
     Cluster, ClusterIngress, ClusterProbe, ClusterSpec, ClusterStatus, Location, ProbeScheme, Taint, TaintEffect,

@@ -92,6 +92,44 @@ pub struct Render {
     /// Whether CRDs, Namespaces, PersistentVolumes and PersistentVolumeClaims may be pruned (`prune: Cascade`).
     #[prost(bool, tag = "3")]
     pub cascade: bool,
+    /// What becomes of objects that were there before.
+    #[prost(enumeration = "Adopt", tag = "4")]
+    pub adopt: i32,
+    /// Fields that others may set.
+    #[prost(message, repeated, tag = "5")]
+    pub ignore: Vec<Ignore>,
+}
+
+/// Whether an object that was there before becomes the app's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Adopt {
+    /// Never.
+    Never = 0,
+    /// If applying would change nothing in it.
+    IfIdentical = 1,
+    /// Always.
+    Always = 2,
+}
+
+/// Fields that others may set, see `App.spec.ignoreDifferences`.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Ignore {
+    /// API group of the objects; empty for the core group.
+    #[prost(string, tag = "1")]
+    pub group: String,
+    /// Their kind.
+    #[prost(string, tag = "2")]
+    pub kind: String,
+    /// Name of one object; empty: all of this kind.
+    #[prost(string, tag = "3")]
+    pub name: String,
+    /// JSON pointers (RFC 6901).
+    #[prost(string, repeated, tag = "4")]
+    pub pointers: Vec<String>,
+    /// Field managers.
+    #[prost(string, repeated, tag = "5")]
+    pub managers: Vec<String>,
 }
 
 /// What one agent did, for every app it knows.

@@ -18,6 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 mod admit;
+pub mod fields;
 mod object;
 mod wave;
 
@@ -35,6 +36,37 @@ pub enum Intent<'a> {
     Run(&'a [Wanted]),
     /// None shall.
     Remove,
+}
+
+/// What the app says about taking over and taking away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// `prune: Cascade`: also what takes data or other objects with it.
+    pub cascade: bool,
+    /// What becomes of an object that stands under a wanted name and belongs to no set.
+    pub adopt: Adopt,
+}
+
+/// Whether an object that was there before becomes the app's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Adopt {
+    /// It is left, and reported.
+    #[default]
+    Never,
+    /// If applying would change nothing in it.
+    IfIdentical,
+    /// It is taken, and made what the app wants.
+    Always,
+}
+
+impl Adopt {
+    const fn takes(self, identical: bool) -> bool {
+        match self {
+            Self::Never => false,
+            Self::IfIdentical => identical,
+            Self::Always => true,
+        }
+    }
 }
 
 /// One object of a render.
@@ -85,7 +117,7 @@ pub enum Listing {
 }
 
 /// One object that exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Whose it is.
     pub mark: Mark,
@@ -93,10 +125,12 @@ pub struct Seen {
     pub applied: Option<ObjectDigest>,
     /// It has a deletion time stamp.
     pub deleting: bool,
+    /// Applying would change nothing but the marks of ownership. Asked only where [`Adopt::IfIdentical`] needs it.
+    pub identical: bool,
 }
 
 /// Whose an object is, by its ApplySet label.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Mark {
     /// It carries this app's label.
     Ours,
@@ -106,6 +140,7 @@ pub enum Mark {
         set: String,
     },
     /// It carries none.
+    #[default]
     None,
 }
 
@@ -167,6 +202,8 @@ pub enum Verdict {
     Update,
     /// Wanted, and changed by somebody, or not known to be unchanged.
     Repair,
+    /// Wanted, was there before, and is taken over.
+    Adopt,
     /// Wanted, and somebody else's; neither taken nor pruned.
     Foreign {
         /// The other set's id; empty when it belongs to none.
@@ -194,6 +231,7 @@ impl Verdict {
             Self::Create => "Create",
             Self::Update => "Update",
             Self::Repair => "Repair",
+            Self::Adopt => "Adopt",
             Self::Foreign { .. } => "ForeignObject",
             Self::NoSuchKind => "NoSuchKind",
             Self::Duplicate => "DuplicateObject",
@@ -224,8 +262,8 @@ pub enum Gate {
 
 /// Decides the next round for one app. Pure: equal arguments give equal results.
 ///
-/// `cascade` is the app's `prune: Cascade`.
-pub fn plan(intent: Intent<'_>, cascade: bool, state: &State) -> (Vec<Action>, PlanReport) {
+/// An object of another set is never adopted: that set would go on managing it.
+pub fn plan(intent: Intent<'_>, terms: Terms, state: &State) -> (Vec<Action>, PlanReport) {
     let wanted = match intent {
         Intent::Run(wanted) => wanted,
         Intent::Remove => &[],
@@ -233,14 +271,14 @@ pub fn plan(intent: Intent<'_>, cascade: bool, state: &State) -> (Vec<Action>, P
     let mut report = PlanReport::default();
     let mut actions = Vec::new();
 
-    let applies = judge_wanted(wanted, state, &mut report);
+    let applies = judge_wanted(wanted, terms.adopt, state, &mut report);
     if let Some(record) = widened(wanted, state, &report) {
         actions.push(Action::Widen(record));
     }
     push_applies(&mut actions, wanted, &applies);
 
     report.held = gates(state, &report);
-    let prunes = judge_unwanted(cascade, state, &mut report);
+    let prunes = judge_unwanted(terms.cascade, state, &mut report);
     if !prunes.is_empty() {
         actions.extend(prunes.into_iter().map(|id| Action::Prune { id }));
     } else if applies.is_empty() && report.held.is_empty() {
@@ -250,7 +288,12 @@ pub fn plan(intent: Intent<'_>, cascade: bool, state: &State) -> (Vec<Action>, P
 }
 
 /// Verdicts for what is wanted; returns what to apply, with whether it is ours, in wave order.
-fn judge_wanted(wanted: &[Wanted], state: &State, report: &mut PlanReport) -> Vec<(Wave, ObjectId, bool)> {
+fn judge_wanted(
+    wanted: &[Wanted],
+    adopt: Adopt,
+    state: &State,
+    report: &mut PlanReport,
+) -> Vec<(Wave, ObjectId, bool)> {
     let defined: BTreeSet<&GroupKind> = wanted.iter().filter_map(|w| w.defines.as_ref()).collect();
     let mut applies = Vec::new();
     for w in wanted {
@@ -264,6 +307,9 @@ fn judge_wanted(wanted: &[Wanted], state: &State, report: &mut PlanReport) -> Ve
             _ if unknown_kind && !defined.contains(&w.id.kind) => Verdict::NoSuchKind,
             None => Verdict::Create,
             Some(Seen { mark: Mark::Other { set }, .. }) => Verdict::Foreign { set: set.clone() },
+            Some(Seen { mark: Mark::None, deleting: false, identical, .. }) if adopt.takes(*identical) => {
+                Verdict::Adopt
+            }
             Some(Seen { mark: Mark::None, .. }) => Verdict::Foreign { set: String::new() },
             Some(Seen { deleting: true, .. }) => Verdict::Terminating,
             Some(Seen { applied: Some(digest), .. }) if *digest == w.digest => Verdict::Current,
@@ -272,7 +318,9 @@ fn judge_wanted(wanted: &[Wanted], state: &State, report: &mut PlanReport) -> Ve
         };
         match verdict {
             Verdict::Create => applies.push((wave(&w.id.kind, &defined), w.id.clone(), false)),
-            Verdict::Update | Verdict::Repair => applies.push((wave(&w.id.kind, &defined), w.id.clone(), true)),
+            Verdict::Update | Verdict::Repair | Verdict::Adopt => {
+                applies.push((wave(&w.id.kind, &defined), w.id.clone(), true))
+            }
             Verdict::Current
             | Verdict::Foreign { .. }
             | Verdict::NoSuchKind

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policies::id::{Epoch, Term};
 use policies::plan::{
-    Action, Gate, GroupKind, Intent, Listing, Mark, ObjectId, Order, PlanReport, Seen, SetRecord, State, Verdict,
-    Wanted, admit, admit_epoch, plan, refuse_namespace,
+    Action, Adopt, Gate, GroupKind, Intent, Listing, Mark, ObjectId, Order, PlanReport, Seen, SetRecord, State, Terms,
+    Verdict, Wanted, admit, admit_epoch, plan, refuse_namespace,
 };
 use proptest::prelude::*;
+
+const SAFE: Terms = Terms { cascade: false, adopt: Adopt::Never };
+const CASCADE: Terms = Terms { cascade: true, adopt: Adopt::Never };
 
 fn id(kind: &str, name: &str) -> ObjectId {
     let kind: GroupKind = kind.parse().unwrap();
@@ -20,11 +23,11 @@ fn wanted(kind: &str, name: &str, content: u8) -> Wanted {
 }
 
 fn ours(applied: Option<u8>) -> Seen {
-    Seen { mark: Mark::Ours, applied: applied.map(|b| [b; 32]), deleting: false }
+    Seen { mark: Mark::Ours, applied: applied.map(|b| [b; 32]), ..Seen::default() }
 }
 
 fn foreign() -> Seen {
-    Seen { mark: Mark::None, applied: None, deleting: false }
+    Seen::default()
 }
 
 /// A state in which every kind of `objects` was listed and recorded.
@@ -73,7 +76,7 @@ fn what_is_needed_comes_first_and_custom_resources_wait_for_their_definition() {
         let known = if w.id.kind.kind == "Widget" { Listing::NoSuchKind } else { Listing::Complete };
         seen.kinds.insert(w.id.kind.clone(), known);
     }
-    let (actions, report) = plan(Intent::Run(&list), false, &seen);
+    let (actions, report) = plan(Intent::Run(&list), SAFE, &seen);
     assert_eq!(
         names(&actions)[1..],
         [
@@ -96,17 +99,17 @@ fn what_is_needed_comes_first_and_custom_resources_wait_for_their_definition() {
 fn three_rounds_apply_prune_narrow() {
     let list = [wanted("ConfigMap", "a", 2)];
     let mut seen = state(vec![(id("ConfigMap", "a"), ours(Some(1))), (id("Secret", "old"), ours(Some(1)))]);
-    let (actions, report) = plan(Intent::Run(&list), false, &seen);
+    let (actions, report) = plan(Intent::Run(&list), SAFE, &seen);
     assert_eq!(names(&actions), ["apply ConfigMap shop/a"]);
     assert_eq!(report.verdicts[&id("Secret", "old")], Verdict::Held);
     seen.objects.insert(id("ConfigMap", "a"), ours(Some(2)));
-    let (actions, _) = plan(Intent::Run(&list), false, &seen);
+    let (actions, _) = plan(Intent::Run(&list), SAFE, &seen);
     assert_eq!(names(&actions), ["prune Secret shop/old"]);
     seen.objects.remove(&id("Secret", "old"));
-    let (actions, _) = plan(Intent::Run(&list), false, &seen);
+    let (actions, _) = plan(Intent::Run(&list), SAFE, &seen);
     assert_eq!(names(&actions), ["narrow ConfigMap"]);
     seen.set.as_mut().unwrap().kinds.remove(&"Secret".parse().unwrap());
-    let (actions, report) = plan(Intent::Run(&list), false, &seen);
+    let (actions, report) = plan(Intent::Run(&list), SAFE, &seen);
     assert_eq!(names(&actions), [""; 0]);
     assert!(report.settled());
 }
@@ -121,27 +124,27 @@ fn a_list_error_is_no_empty_set() {
             Some(listing) => drop(seen.kinds.insert(kind.clone(), listing)),
             None => drop(seen.kinds.remove(&kind)),
         }
-        let (actions, report) = plan(Intent::Remove, true, &seen);
+        let (actions, report) = plan(Intent::Remove, CASCADE, &seen);
         assert_eq!(names(&actions), [""; 0]);
         assert!(matches!(&report.held[..], [Gate::NotListed { kind: k, .. }] if *k == kind));
         assert!(!report.settled());
     }
     // A kind that the server does not know any more holds nothing.
     seen.kinds.insert(kind, Listing::NoSuchKind);
-    assert_eq!(names(&plan(Intent::Remove, true, &seen).0), ["prune ConfigMap shop/a"]);
+    assert_eq!(names(&plan(Intent::Remove, CASCADE, &seen).0), ["prune ConfigMap shop/a"]);
 }
 
 #[test]
 fn foreign_objects_are_named_and_left() {
     let list = [wanted("ConfigMap", "a", 1), wanted("ConfigMap", "b", 1)];
-    let other = Seen { mark: Mark::Other { set: "kro".into() }, applied: None, deleting: false };
+    let other = Seen { mark: Mark::Other { set: "kro".into() }, ..Seen::default() };
     let seen = state(vec![(id("ConfigMap", "a"), foreign()), (id("ConfigMap", "b"), other)]);
-    let (actions, report) = plan(Intent::Run(&list), true, &seen);
+    let (actions, report) = plan(Intent::Run(&list), CASCADE, &seen);
     assert_eq!(names(&actions), [""; 0]);
     assert_eq!(report.verdicts[&id("ConfigMap", "a")], Verdict::Foreign { set: String::new() });
     assert_eq!(report.verdicts[&id("ConfigMap", "b")], Verdict::Foreign { set: "kro".into() });
     // Removal of the app touches neither.
-    assert_eq!(names(&plan(Intent::Remove, true, &seen).0), ["dissolve"]);
+    assert_eq!(names(&plan(Intent::Remove, CASCADE, &seen).0), ["dissolve"]);
 }
 
 #[test]
@@ -150,15 +153,15 @@ fn data_goes_only_with_cascade_and_finalizers_are_waited_for() {
         (id("PersistentVolumeClaim", "data"), ours(Some(1))),
         (id("Deployment.apps", "web"), Seen { deleting: true, ..ours(Some(1)) }),
     ]);
-    let (actions, report) = plan(Intent::Remove, false, &seen);
+    let (actions, report) = plan(Intent::Remove, SAFE, &seen);
     assert_eq!(names(&actions), [""; 0], "the set stays as wide as its members");
     assert!(!report.settled());
     seen.objects.remove(&id("Deployment.apps", "web"));
-    let (actions, report) = plan(Intent::Remove, false, &seen);
+    let (actions, report) = plan(Intent::Remove, SAFE, &seen);
     assert_eq!(names(&actions), ["narrow PersistentVolumeClaim"]);
     assert_eq!(report.verdicts[&id("PersistentVolumeClaim", "data")], Verdict::Retained);
     assert!(report.settled());
-    assert_eq!(names(&plan(Intent::Remove, true, &seen).0), ["prune PersistentVolumeClaim shop/data"]);
+    assert_eq!(names(&plan(Intent::Remove, CASCADE, &seen).0), ["prune PersistentVolumeClaim shop/data"]);
 }
 
 #[test]
@@ -166,7 +169,7 @@ fn one_object_twice_is_an_error_of_the_render() {
     let list = [wanted("ConfigMap", "a", 1), wanted("ConfigMap", "a", 2)];
     let mut seen = State::default();
     seen.kinds.insert("ConfigMap".parse().unwrap(), Listing::Complete);
-    let (actions, report) = plan(Intent::Run(&list), false, &seen);
+    let (actions, report) = plan(Intent::Run(&list), SAFE, &seen);
     assert_eq!(names(&actions), ["widen ConfigMap"]);
     assert_eq!(report.verdicts[&id("ConfigMap", "a")], Verdict::Duplicate);
 }
@@ -206,7 +209,7 @@ fn any_seen() -> impl Strategy<Value = Seen> {
         1 => Just(Mark::Other { set: "other".into() }),
     ];
     (mark, prop::option::of((0..3_u8).prop_map(|b| [b; 32])), prop::bool::weighted(0.1))
-        .prop_map(|(mark, applied, deleting)| Seen { mark, applied, deleting })
+        .prop_map(|(mark, applied, deleting)| Seen { mark, applied, deleting, ..Seen::default() })
 }
 
 /// A cluster that does what it is told, and fails where it is told to.
@@ -249,7 +252,8 @@ impl Naive {
                 assert!(*ours || !self.objects.contains_key(id), "took a foreign object");
                 if !self.refuses.contains(id) {
                     let digest = wanted.iter().find(|w| w.id == *id).expect("an applied object was wanted").digest;
-                    self.objects.insert(id.clone(), Seen { mark: Mark::Ours, applied: Some(digest), deleting: false });
+                    self.objects
+                        .insert(id.clone(), Seen { mark: Mark::Ours, applied: Some(digest), ..Seen::default() });
                 }
             }
             Action::Prune { id } => {
@@ -267,7 +271,7 @@ impl Naive {
     fn run(&mut self, intent: Intent<'_>, wanted: &[Wanted], cascade: bool) -> PlanReport {
         let mut before = Vec::new();
         for _ in 0..5 {
-            let (actions, report) = plan(intent, cascade, &self.look(wanted));
+            let (actions, report) = plan(intent, Terms { cascade, ..Terms::default() }, &self.look(wanted));
             // The same once more: what is left is refused for good.
             if actions.is_empty() || actions == before {
                 return report;
@@ -327,5 +331,30 @@ proptest! {
         }
         let waits = objects.iter().any(|(_, s)| s.mark == Mark::Ours && s.deleting);
         prop_assert_eq!(report.settled(), all_listed && all_applied && !waits);
+    }
+}
+
+#[test]
+fn what_was_there_before_is_adopted_as_the_app_says_and_another_sets_never() {
+    let list = [wanted("ConfigMap", "a", 1)];
+    let there = |seen: Seen| state(vec![(id("ConfigMap", "a"), seen)]);
+    let same = Seen { identical: true, ..Seen::default() };
+    let going = Seen { deleting: true, ..Seen::default() };
+    let other = Seen { mark: Mark::Other { set: "kro".into() }, identical: true, ..Seen::default() };
+    for (adopt, seen, taken) in [
+        (Adopt::Never, &same, false),
+        (Adopt::IfIdentical, &foreign(), false),
+        (Adopt::IfIdentical, &same, true),
+        (Adopt::Always, &foreign(), true),
+        (Adopt::Always, &going, false),
+        (Adopt::Always, &other, false),
+    ] {
+        let terms = Terms { cascade: true, adopt };
+        let (actions, report) = plan(Intent::Run(&list), terms, &there(seen.clone()));
+        let expected: &[&str] = if taken { &["apply ConfigMap shop/a"] } else { &[] };
+        assert_eq!(names(&actions), expected, "{adopt:?} {seen:?}");
+        assert_eq!(report.verdicts[&list[0].id] == Verdict::Adopt, taken);
+        // Whatever it says: what is not the set's is not removed with it.
+        assert!(!names(&plan(Intent::Remove, terms, &there(seen.clone())).0).iter().any(|a| a.starts_with("prune")));
     }
 }

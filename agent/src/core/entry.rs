@@ -86,6 +86,7 @@ impl App {
                 let drifted: Vec<String> = view.drifted.iter().map(ToString::to_string).collect();
                 say(Phase::Progressing, "Drifted", few(&drifted))
             }
+            Some(_) if !outcome.contested.is_empty() => say(Phase::Ready, "Contested", few(&outcome.contested)),
             Some(_) => say(Phase::Ready, "", String::new()),
         }
     }

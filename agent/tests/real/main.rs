@@ -2,6 +2,8 @@
 //!
 //! One cluster, several stories, each in namespaces of its own; the hub is played by the test.
 
+mod fields;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,6 +46,10 @@ async fn real_delivery_with_the_shipped_rights() -> anyhow::Result<()> {
     foreign_objects_are_left(&mut hub, &cluster).await.context("foreign objects")?;
     more_rights_are_refused(&mut hub, &cluster).await.context("more rights")?;
     refused_namespaces(&mut hub, &cluster).await.context("refused namespaces")?;
+    fields::autoscalers_have_their_replicas(&mut hub, &cluster).await.context("autoscalers")?;
+    fields::what_the_app_ignores_is_left(&mut hub, &cluster).await.context("ignored differences")?;
+    fields::a_fight_is_reported_and_ended(&mut hub, &cluster).await.context("contested fields")?;
+    fields::adoption_is_as_the_app_says(&mut hub, &cluster).await.context("adoption")?;
     let hub = drift_is_corrected_also_without_a_hub(hub, &cluster, &kubeconfig).await.context("drift, restart")?;
     hub.stop().await?;
     cluster.stop().await;
@@ -288,7 +294,7 @@ impl Hub {
     fn tell(&mut self, namespace: &str, name: &str, objects: &[Value], hosts: &[&str]) {
         let objects = objects.iter().map(Value::to_string).collect();
         let hosts = hosts.iter().map(|h| (*h).to_owned()).collect();
-        self.tell_render(namespace, name, Render { objects, hosts, cascade: false });
+        self.tell_render(namespace, name, Render { objects, hosts, ..Render::default() });
     }
 
     fn tell_render(&mut self, namespace: &str, name: &str, render: Render) {

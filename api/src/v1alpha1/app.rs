@@ -41,6 +41,18 @@ pub struct AppSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["host".into()]))]
     pub hosts: Vec<AppHost>,
 
+    /// What becomes of an object that was there before under a name of the source. Never leaves it and says so;
+    /// IfIdentical takes it over when applying would change nothing in it; Always takes it over and makes it what the
+    /// source says. An object of another ApplySet is never taken.
+    #[serde(default)]
+    pub adopt: Adopt,
+
+    /// Fields of delivered objects that others may set: they are given as written when the object is made, and left alone
+    /// from then on. What a HorizontalPodAutoscaler scales needs no entry here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub ignore_differences: Vec<IgnoreDifference>,
+
     /// What may be taken away when the source no longer has it. Safe keeps CustomResourceDefinitions, Namespaces,
     /// PersistentVolumes and PersistentVolumeClaims; Cascade takes them too, with everything in them.
     #[serde(default)]
@@ -102,6 +114,46 @@ pub enum HostRole {
     Read,
     /// Writes.
     Write,
+}
+
+/// Whether an object that was there before becomes the app's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Adopt {
+    /// It is left, and reported.
+    #[default]
+    Never,
+    /// If applying would change nothing in it.
+    IfIdentical,
+    /// Always.
+    Always,
+}
+
+/// Fields that others may set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("size(self.paths) > 0 || size(self.managers) > 0")
+    .message("write paths, such as /spec/replicas, or managers, such as istio-sidecar-injector; an entry with neither ignores nothing"))]
+pub struct IgnoreDifference {
+    /// API group of the objects; left out for the core group.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253))]
+    pub group: String,
+    /// Their kind, such as Deployment.
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// Name of one object; left out: all of this kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub name: Option<String>,
+    /// JSON pointers (RFC 6901) to fields; what lies below them is meant, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 512)))]
+    #[x_kube(validation = Rule::new("self.all(p, p.matches('^(/[^/]+)+$'))")
+        .message("write JSON pointers, such as /spec/replicas or /metadata/annotations/example.com~1note"))]
+    pub paths: Vec<String>,
+    /// Field managers, as `kubectl get -o yaml --show-managed-fields` names them: whatever they set is left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
+    pub managers: Vec<String>,
 }
 
 /// What may be taken away when the source no longer has it.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use api::v1alpha1::App;
-use api::wire::Render;
+use api::v1alpha1::{Adopt, App, IgnoreDifference};
+use api::wire::{self, Render};
 use policies::placement::divide;
 use serde_json::Value;
 
@@ -26,7 +26,25 @@ pub(super) fn render(app: &App, divided: Option<(u32, u32)>, cascade: bool) -> R
         }
         canonical(&object).to_string()
     });
-    Render { objects: objects.collect(), hosts: app.spec.hosts.iter().map(|h| h.host.clone()).collect(), cascade }
+    let ignore = |written: &IgnoreDifference| wire::Ignore {
+        group: written.group.clone(),
+        kind: written.kind.clone(),
+        name: written.name.clone().unwrap_or_default(),
+        pointers: written.paths.clone(),
+        managers: written.managers.clone(),
+    };
+    let adopt = match app.spec.adopt {
+        Adopt::Never => wire::Adopt::Never,
+        Adopt::IfIdentical => wire::Adopt::IfIdentical,
+        Adopt::Always => wire::Adopt::Always,
+    };
+    Render {
+        objects: objects.collect(),
+        hosts: app.spec.hosts.iter().map(|h| h.host.clone()).collect(),
+        cascade,
+        adopt: adopt.into(),
+        ignore: app.spec.ignore_differences.iter().map(ignore).collect(),
+    }
 }
 
 fn is_scalable(object: &Value) -> bool {

@@ -168,9 +168,13 @@ impl AppView<'_> {
         let mut pairs: Vec<AppClusterStatus> = self.chosen.clusters.keys().map(|cluster| self.pair(cluster)).collect();
         let count = |phase: &str| pairs.iter().filter(|p| p.phase == phase).count();
         let (ready, failed) = (count("Ready"), count("Failed"));
-        pairs.retain(|p| p.phase != "Ready");
+        // One that is ready and says something (a contested field) is worth a look, after all others.
+        pairs.retain(|p| p.phase != "Ready" || !p.reason.is_empty());
         pairs.sort_by_key(|p| {
-            (["Failed", "Unknown", "Progressing", "Removing"].iter().position(|x| *x == p.phase), p.cluster.clone())
+            (
+                ["Failed", "Unknown", "Progressing", "Removing", "Ready"].iter().position(|x| *x == p.phase),
+                p.cluster.clone(),
+            )
         });
         let total = placed.len();
         let all_ready = if ready == total && total > 0 {
