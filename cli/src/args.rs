@@ -46,6 +46,9 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Say which cluster answers a client for a host, and why.
     Explain(ExplainArgs),
+    /// Try the system in a virtual world; nothing real is touched.
+    #[command(subcommand)]
+    Sim(SimCommand),
 }
 
 #[derive(clap::Args, Debug)]
@@ -202,6 +205,34 @@ pub(crate) struct StatusArgs {
     #[command(flatten)]
     pub(crate) kube: KubeArgs,
     /// How the answer looks.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum SimCommand {
+    /// Break things at random, many times over, and watch every promise. A failing seed replays exactly.
+    Fuzz(FuzzArgs),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct FuzzArgs {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub(crate) seeds: u64,
+    /// The first one.
+    #[arg(long, default_value_t = 1, value_name = "SEED")]
+    pub(crate) first: u64,
+    /// Threads; left out: one for each processor.
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<usize>,
+    /// Run this seed alone.
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "first", "jobs"])]
+    pub(crate) seed: Option<u64>,
+    /// Print every line of what happens.
+    #[arg(long, requires = "seed")]
+    pub(crate) trace: bool,
+    /// How the counts look.
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: Output,
 }

@@ -6,6 +6,7 @@ mod dns;
 mod explain;
 mod hub;
 mod print;
+mod sim;
 mod status;
 
 use anyhow::{Context as _, Result};
@@ -13,7 +14,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Args, ClusterCommand, Command, DnsCommand, KubeArgs, LogFormat, Role};
+use crate::args::{Args, ClusterCommand, Command, DnsCommand, KubeArgs, LogFormat, Role, SimCommand};
 
 /// Runs what was asked for.
 pub(crate) async fn run(args: Args) -> Result<()> {
@@ -38,6 +39,7 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Cluster(ClusterCommand::Add(args)) => cluster::add(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Explain(args) => explain::run(args).await,
+        Command::Sim(SimCommand::Fuzz(args)) => sim::fuzz(&args),
     }
 }
 

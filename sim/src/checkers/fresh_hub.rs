@@ -1,0 +1,61 @@
+//! 11: after a hub start nothing is moved, shrunk or pruned on account of a cluster that has not yet reported. Checked
+//! where nobody wished anything since what the hub finds was decided: then every move would be the start's doing.
+
+use controller::core::choice::Choice;
+use policies::time::Instant;
+
+use super::Checker;
+use crate::fact::Fact;
+
+/// The checker.
+#[derive(Debug, Default)]
+pub struct FreshHub {
+    /// What a hub found when it started, while nobody has wished anything since.
+    found: Option<Choice>,
+}
+
+impl Checker for FreshHub {
+    fn name(&self) -> &'static str {
+        "11 a fresh hub moves nothing"
+    }
+
+    fn handle(&mut self, _now: Instant, fact: &Fact<'_>) -> Result<(), String> {
+        match fact {
+            Fact::HubUp { kept, quiet, .. } => self.found = quiet.then(|| (*kept).clone()),
+            Fact::Wished { .. } => self.found = None,
+            Fact::Decided { seen, decision, .. } => {
+                let Some(found) = &self.found else { return Ok(()) };
+                for (id, before) in &found.apps {
+                    let Some(after) = decision.choice.apps.get(id) else {
+                        if before.clusters.is_empty() || before.clusters.values().all(|entry| entry.removing) {
+                            continue;
+                        }
+                        return Err(format!("a fresh hub forgets {id}"));
+                    };
+                    for (cluster, entry) in &before.clusters {
+                        let now = after.clusters.get(cluster);
+                        if !seen.ledgers.contains_key(cluster) && now != Some(entry) {
+                            return Err(format!("a fresh hub changes {id} in {cluster}, which has not reported"));
+                        }
+                        if !entry.removing && now.is_none_or(|now| now.removing) {
+                            return Err(format!("a fresh hub takes {id} away from {cluster}, and nobody asked"));
+                        }
+                    }
+                    for (host, targets) in &before.hosts {
+                        let now = after.hosts.get(host);
+                        for (cluster, addresses) in &targets.0 {
+                            let same = now.and_then(|targets| targets.0.get(cluster)) == Some(addresses);
+                            if !seen.ledgers.contains_key(cluster) && !same {
+                                return Err(format!(
+                                    "a fresh hub changes {host} for {cluster}, which has not reported"
+                                ));
+                            }
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
