@@ -45,7 +45,7 @@ impl Checker for LastCopy {
                 ))
             }
             // A new version prunes what it does not have any more only once all it has is in place.
-            Fact::Deleted(d) if !d.whole && d.elsewhere == 0 => {
+            Fact::Deleted(d) if !d.whole => {
                 Err(format!("{} deletes {} of {} before the new version is in place", d.cluster, d.object, d.app))
             }
             _ => Ok(()),
