@@ -43,7 +43,10 @@ impl Checker for FreshHub {
                     }
                     for (host, targets) in &before.hosts {
                         let now = after.hosts.get(host);
-                        for (cluster, addresses) in &targets.0 {
+                        // Where the app is being taken away, the user asked, and its last address may go when another is
+                        // there.
+                        let stays = |cluster| before.clusters.get(cluster).is_some_and(|entry| !entry.removing);
+                        for (cluster, addresses) in targets.0.iter().filter(|(cluster, _)| stays(*cluster)) {
                             let same = now.and_then(|targets| targets.0.get(cluster)) == Some(addresses);
                             if !seen.ledgers.contains_key(cluster) && !same {
                                 return Err(format!(
