@@ -17,7 +17,7 @@ use api::wire::Digest;
 use bytes::Bytes;
 use policies::id::AppId;
 use policies::plan::{
-    Action, Gate, GroupKind, Intent, Listing, Mark, ObjectDigest, ObjectId, PlanReport, Seen, SetRecord, State,
+    Action, Gate, GroupKind, Intent, Listing, Mark, ObjectDigest, ObjectId, PlanReport, Seen, SetRecord, State, Terms,
     Verdict, Wanted, plan,
 };
 use serde_json::{Value, json};
@@ -213,7 +213,7 @@ pub struct Pass {
     pub did: Did,
     /// Nothing of the app is left.
     pub gone: bool,
-    cascade: bool,
+    terms: Terms,
     set: String,
     objects: BTreeMap<ObjectId, agent::render::Object>,
     list: Vec<Wanted>,
@@ -250,7 +250,7 @@ impl Pass {
             wanted: BTreeMap::new(),
             outcome: Outcome::default(),
             gone: false,
-            cascade: false,
+            terms: Terms::default(),
             set,
             objects: BTreeMap::new(),
             list: Vec::new(),
@@ -263,7 +263,7 @@ impl Pass {
             look_again: false,
         };
         match work {
-            Work::Remove { cascade } => pass.cascade = *cascade,
+            Work::Remove { cascade } => pass.terms.cascade = *cascade,
             Work::Apply(bytes) => match Render::decode(bytes) {
                 Ok(render) => pass.take(render),
                 Err(error) => pass.outcome.failures.push(failure("InvalidRender", &error.to_string())),
@@ -273,7 +273,7 @@ impl Pass {
     }
 
     fn take(&mut self, render: Render) {
-        self.cascade = render.cascade;
+        self.terms = render.terms;
         self.did.hosts = Some(render.hosts);
         self.outcome.objects = u32::try_from(render.objects.len()).unwrap_or(u32::MAX);
         for object in render.objects {
@@ -344,13 +344,13 @@ impl Pass {
         };
         let known = self.did.applied.get(id).or_else(|| self.known.get(id));
         let stands = known.filter(|known| object.live.owned.is_some() && known.owned == object.live.owned);
-        Seen { mark, applied: stands.map(|known| known.digest), deleting: object.live.deleting }
+        Seen { mark, applied: stands.map(|known| known.digest), deleting: object.live.deleting, identical: false }
     }
 
     fn plan(&mut self) {
         let Some(state) = &self.state else { return };
         let intent = if self.remove { Intent::Remove } else { Intent::Run(&self.list) };
-        let (actions, report) = plan(intent, self.cascade, state);
+        let (actions, report) = plan(intent, self.terms, state);
         let todo = actions.into_iter().filter(|action| match action {
             Action::Apply { id, .. } | Action::Prune { id } => !self.failed.contains(id),
             Action::AwaitEstablished { .. } => false,
@@ -387,7 +387,7 @@ impl Pass {
             }
             Action::Apply { id, .. } => {
                 let Some((digest, live)) = cluster.apply(self, &id) else { return Deed::Other };
-                let seen = Seen { mark: Mark::Ours, applied: Some(digest), deleting: false };
+                let seen = Seen { mark: Mark::Ours, applied: Some(digest), deleting: false, identical: false };
                 self.know(|state| _ = state.objects.insert(id.clone(), seen));
                 self.did.applied.insert(id.clone(), Applied { digest, owned: live.owned });
                 self.did.live.insert(id.clone(), live);
@@ -421,6 +421,7 @@ impl Pass {
                 Verdict::Retained => self.outcome.retained.push(id.to_string()),
                 Verdict::Current
                 | Verdict::Create
+                | Verdict::Adopt
                 | Verdict::Update
                 | Verdict::Repair
                 | Verdict::Prune
