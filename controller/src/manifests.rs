@@ -85,7 +85,8 @@ pub fn hub(namespace: &str, image: &str) -> Vec<Value> {
 
 /// Objects to apply for a DNS node in a cluster, in order. It uses no Kubernetes API at all: no token is mounted.
 ///
-/// The join token comes from the Secret `isochrone-dns-join`, key `token`.
+/// The join token comes from the Secret `isochrone-dns-join`, key `token`. Where fellow nodes do not reach it at the
+/// address that the hub sees it come from, add `--advertise-peering HOST:7444`.
 pub fn dns(namespace: &str, image: &str) -> Vec<Value> {
     let labels = json!({"app.kubernetes.io/name": "isochrone", "app.kubernetes.io/component": "dns"});
     let meta = |name: &str| json!({"name": name, "namespace": namespace, "labels": labels});
@@ -99,7 +100,8 @@ pub fn dns(namespace: &str, image: &str) -> Vec<Value> {
                 // Local keeps the resolver's own address, which steering needs.
                 "type": "LoadBalancer", "externalTrafficPolicy": "Local", "selector": labels,
                 "ports": [{"name": "dns-udp", "port": 53, "protocol": "UDP", "targetPort": "dns-udp"},
-                          {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": "dns-tcp"}],
+                          {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": "dns-tcp"},
+                          {"name": "peering", "port": 7444, "protocol": "UDP", "targetPort": "peering"}],
             },
         }),
         json!({
@@ -117,6 +119,7 @@ pub fn dns(namespace: &str, image: &str) -> Vec<Value> {
                         ]), 7482, json!([
                             {"name": "dns-udp", "containerPort": 5353, "protocol": "UDP"},
                             {"name": "dns-tcp", "containerPort": 5353, "protocol": "TCP"},
+                            {"name": "peering", "containerPort": 7444, "protocol": "UDP"},
                             {"name": "admin", "containerPort": 7482},
                         ]), json!([
                             {"name": "ISOCHRONE_JOIN", "valueFrom": {"secretKeyRef":

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use dns::locate::{Builtin, Locate as _};
 use world::demo::{self, CLIENTS, HOST};
+use world::resolver::Resolver;
 use world::system::{Role, System, kubectl};
 use world::{World, WorldSpec, assets_from_env};
 
-use crate::ISOCHRONE;
-use crate::resolver::Resolver;
+use crate::{ISOCHRONE, ONE_WORLD};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn real_declare_deliver_steer_and_lose_the_hub() -> anyhow::Result<()> {
+    let _alone = ONE_WORLD.lock().await;
     let spec = WorldSpec { slot: 1, ingress_port: 8080, ..WorldSpec::new() };
     let world = World::start(&assets_from_env()?, spec).await?;
     let mut system = System::start(&world, Path::new(ISOCHRONE)).await?;

@@ -5,7 +5,10 @@
 
 mod api;
 mod delivery;
-mod resolver;
+mod failover;
 
 /// The binary under test.
 const ISOCHRONE: &str = env!("CARGO_BIN_EXE_isochrone");
+
+/// Held by a test that runs whole worlds, so that two do not share the machine: what one waits for would come late.
+static ONE_WORLD: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
