@@ -173,7 +173,13 @@ fn adopt_reported_numbers(seen: &Seen, choice: &mut Choice) {
         }
     }
     let highest = seen.nodes.values().map(|node| node.snapshot).max().unwrap_or(0);
-    if highest > choice.snapshot.number {
+    // A hub that was set back may know no address of a host whose clusters have not reported to it yet. Above the number
+    // that nodes serve it would publish that host away; until then its snapshots are refused, and the old one answers.
+    let hollow = seen.apps.values().flat_map(|app| &app.spec.hosts).any(|host| {
+        !choice.apps.values().any(|app| app.hosts.get(&host.host).is_some_and(|targets| !targets.0.is_empty()))
+    });
+    let unheard = seen.clusters.keys().any(|id| !seen.ledgers.contains_key(id));
+    if highest > choice.snapshot.number && !(hollow && unheard) {
         choice.snapshot.number = highest;
         choice.snapshot.digest.clear();
     }

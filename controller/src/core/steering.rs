@@ -119,7 +119,15 @@ pub(super) fn snapshot(seen: &Seen, choice: &mut Choice, term: u64) -> (Snapshot
         choice.snapshot_term = term;
     }
     all.term = choice.snapshot_term;
-    let bytes = all.encode_to_vec();
+    let mut bytes = all.encode_to_vec();
+    // A hub that was set back may count to a number that a node already serves with other content, and refuses again.
+    let named = wire::digest(&bytes);
+    if seen.nodes.values().any(|node| node.snapshot == all.number && node.digest != named) {
+        choice.snapshot.number += 1;
+        choice.snapshot_term = term;
+        (all.number, all.term) = (choice.snapshot.number, term);
+        bytes = all.encode_to_vec();
+    }
     (SnapshotHead { term: all.term, number: all.number, digest: wire::digest(&bytes) }, bytes)
 }
 

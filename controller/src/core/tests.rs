@@ -389,3 +389,36 @@ fn the_role_of_a_host_is_told_and_outlives_its_app_object() {
     seen.apps.clear();
     assert_eq!(decide(&seen, &decision.choice, 1).snapshot, decision.snapshot);
 }
+
+#[test]
+fn a_hub_that_was_set_back_publishes_no_host_away() {
+    let mut seen = fleet();
+    node(&mut seen, "ns1", "eu-central-1");
+    let decision = settled(&mut seen);
+    seen.nodes.get_mut("ns1").unwrap().snapshot = 40;
+    // Nothing is chosen, and one cluster has not reported yet.
+    let all = std::mem::take(&mut seen.ledgers);
+    let early = decide(&seen, &Choice::default(), 2);
+    assert!(early.head.number < 40, "refused by the node, which goes on answering");
+    seen.ledgers = all;
+    obey(&mut seen, &early);
+    let known = decide(&seen, &early.choice, 2);
+    let later = decide(&seen, &known.choice, 2);
+    assert!(later.head.number > 40 && snapshot(&later).zones[0].hosts.len() == 1, "{:?}", later.head);
+    assert_eq!(decision.desired.len(), later.desired.len());
+}
+
+#[test]
+fn a_number_that_a_node_serves_with_other_content_is_passed_by() {
+    let mut seen = fleet();
+    let decision = settled(&mut seen);
+    seen.nodes.insert(
+        "ns1".into(),
+        NodeReport { snapshot: decision.head.number, digest: vec![7; 32], ..NodeReport::default() },
+    );
+    let after = decide(&seen, &decision.choice, 2);
+    assert_eq!((after.head.number, after.head.term), (decision.head.number + 1, 2));
+    assert_eq!(snapshot(&after).number, after.head.number);
+    // Once is enough.
+    assert_eq!(decide(&seen, &after.choice, 2).head, after.head);
+}
