@@ -4,9 +4,9 @@
 //! `agent::core::Core` with `agent::members::Members` and `policies::plan`, `dns::health::Health` and
 //! `policies::steering`, and `tunnel::outbox::Outbox` on every session. They choose nothing.
 //!
-//! * [`hub`], [`agent`], [`node`] — the three roles; what is durable survives their crashes, the rest does not.
-//! * [`link`] — sessions: dialled by the edge, beats, silence, one payload of a topic under way, repeated until it arrives.
-//! * [`script`] — what users and faults do, drawn from the seed. [`settled`] — what must hold when all is over.
+//! * `hub`, `agent`, `node` — the three roles; what is durable survives their crashes, the rest does not.
+//! * `link` — sessions: dialled by the edge, beats, silence, one payload of a topic under way, repeated until it arrives.
+//! * `script` — what users and faults do, drawn from the seed. `settled` — what must hold when all is over.
 //!
 //! Absent on purpose: bytes of QUIC, certificates, and the reads of a real API server; they have tests of their own.
 
