@@ -33,6 +33,14 @@ pub(crate) use namespaces::{Namespaces, net_argument};
 /// The name of the hub's site in [`Cut`], also where it is beside a member.
 pub const HUB: &str = "hub";
 
+/// Whether this program may make network namespaces in which packets vanish.
+///
+/// # Errors
+/// When it may not; the text says what to do.
+pub fn check_rights() -> anyhow::Result<()> {
+    namespaces::check_rights()
+}
+
 /// The second octet of the first world's addresses. Any of 127.0.0.0/8 would do; 127.0 and 127.1 are left to others.
 const FIRST_SLOT: u8 = 20;
 /// The number of the hub's own site; members end below it.

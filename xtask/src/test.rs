@@ -1,7 +1,8 @@
 //! `cargo xtask test`: the one command that passes all tests.
 //!
 //! Tests against real clusters have names that begin with `real_`. They are never left out in silence: without the
-//! programs this fails, and with `--without-real-clusters` it lists what it left out.
+//! programs this fails, and with `--without-real-clusters` it lists what it left out. So it does with those that begin
+//! with `real_network_` where it may make no network namespaces.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -25,6 +26,9 @@ const TOOLS: [(&str, &str); 4] = [
 /// What the names of tests against real clusters begin with.
 const REAL: &str = "real_";
 
+/// What the names of those begin with that need network namespaces, and so the rights of root.
+const NETWORK: &str = "real_network_";
+
 /// Options of the task.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -42,30 +46,39 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (cargo_args, test_args) = split(&options.extra);
     let mut command = cargo();
     command.args(["test", "--workspace"]).args(cargo_args).arg("--");
-    let skipped = if options.without_real_clusters {
-        let skipped = real_tests(cargo_args)?;
-        announce(&skipped);
+    let mut skipped = Vec::new();
+    let mut why = String::new();
+    if options.without_real_clusters {
+        skipped = real_tests(cargo_args)?;
+        why = "they need real clusters".to_owned();
         command.args(["--skip", REAL]);
-        skipped
     } else {
         let assets = kube::provide().context(
             "the tests against real clusters cannot run; `cargo xtask test --without-real-clusters` leaves them out",
         )?;
         eprintln!("{ASSETS_VARIABLE}={}", assets.dir().display());
         command.env(ASSETS_VARIABLE, assets.dir());
-        Vec::new()
-    };
+        if let Err(error) = world::network::check_rights() {
+            skipped = real_tests(cargo_args)?;
+            skipped.retain(|name| name.rsplit("::").next().unwrap_or(name).starts_with(NETWORK));
+            why = format!("{error:#}");
+            command.args(["--skip", NETWORK]);
+        }
+    }
+    if !skipped.is_empty() {
+        announce(&skipped, &why);
+    }
     let status = command.args(test_args).status().context("running `cargo test`")?;
     // Again at the end, where it is seen.
     if !skipped.is_empty() {
-        announce(&skipped);
+        announce(&skipped, &why);
     }
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-fn announce(skipped: &[String]) {
-    eprintln!("LEFT OUT, since they need real clusters ({}):", skipped.len());
+fn announce(skipped: &[String], why: &str) {
+    eprintln!("LEFT OUT ({}), since {why}:", skipped.len());
     for name in skipped {
         eprintln!("  {name}");
     }

@@ -13,7 +13,7 @@ use crate::{ISOCHRONE, ONE_WORLD};
 const SLOT: u8 = 41;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_regions_fail_and_their_users_move() -> anyhow::Result<()> {
+async fn real_network_loses_regions_and_their_users_move() -> anyhow::Result<()> {
     let _alone = ONE_WORLD.lock().await;
     all(false).await?;
     all(true).await

@@ -144,6 +144,18 @@ impl Drop for Namespaces {
     }
 }
 
+/// Whether this program may make namespaces in which packets vanish: makes one with a link and a rule, and removes it.
+///
+/// # Errors
+/// When something of it is not possible; the text says what to do.
+pub(super) fn check_rights() -> anyhow::Result<()> {
+    let name = format!("iso-check-{}", std::process::id());
+    add(&name)?;
+    let tried = batch(&name, "link add one type veth peer name two\nrule add pref 1 from 10.0.0.0/8 blackhole\n");
+    run(Command::new("ip").args(["netns", "del", &name]), "")?;
+    tried.context("this kernel gives network namespaces without veth links or policy rules; use a world on loopback")
+}
+
 /// `nsenter`'s argument that names a namespace.
 pub(crate) fn net_argument(name: &str) -> String {
     format!("--net={NAMES}/{name}")
