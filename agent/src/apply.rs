@@ -20,15 +20,15 @@ use std::time::Duration;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, PartialObjectMeta, Patch, PatchParams, PostParams};
 use kube::api::{Preconditions, PropagationPolicy};
 use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
 use policies::id::AppId;
 use policies::plan::fields::{Contest, Ignore};
 use policies::plan::{
-    self, Action, Gate, GroupKind, Intent, Listing, Mark, ObjectDigest, ObjectId, PlanReport, Seen, SetRecord, State,
-    Terms, Verdict, Wanted, plan,
+    self, Action, GroupKind, Intent, Mark, ObjectDigest, ObjectId, PlanReport, Seen, SetRecord, State, Terms, Wanted,
+    plan,
 };
 use serde_json::{Value, json};
 
@@ -39,12 +39,15 @@ use crate::members::{Applied, Did, Live, WatchKey, owned};
 use crate::names::{self, PART_OF};
 use crate::reads;
 use crate::render::{Object, Render};
+use crate::round;
 
 mod failure;
+mod look;
 mod parent;
 mod release;
 
-use failure::{failure, refused};
+use failure::failure;
+use round::{ROUNDS, no_such_kind};
 
 /// Longest wait for one answer. The API server's own limit for what is no watch is 60 s; a webhook's is 30 s.
 const REQUEST: Duration = Duration::from_secs(40);
@@ -56,9 +59,6 @@ const DISCOVERY: Duration = Duration::from_millis(200);
 const RIGHTS: Duration = Duration::from_secs(5);
 /// Pause between questions whether it does: an authorizer's watch lags by milliseconds.
 const RIGHTS_PAUSE: Duration = Duration::from_millis(50);
-/// Rounds of look, plan, act in one run. Three are usual ([`policies::plan`]); what is left waits for the next run.
-const ROUNDS: usize = 6;
-
 /// Acts on one cluster for every App.
 #[derive(Debug)]
 pub struct Applier {
@@ -199,7 +199,7 @@ impl Applier {
             Work::Apply(bytes) => {
                 let render = match Render::decode(bytes) {
                     Ok(render) => render,
-                    Err(error) => return stop(refused("InvalidRender", chain(&error))),
+                    Err(error) => return stop(Failure::new("InvalidRender", chain(&error))),
                 };
                 if let Err(failure) = self.prepare_namespace(&subject.app.namespace).await {
                     return stop(failure);
@@ -233,12 +233,7 @@ impl Applier {
             let intent = if remove { Intent::Remove } else { Intent::Run(&wanted) };
             let (actions, report) = plan(intent, w.terms, &state);
             w.wanted = wanted;
-            let todo = actions.into_iter().filter(|a| match a {
-                Action::Apply { id, .. } | Action::Prune { id } => !w.failed.contains(id),
-                Action::AwaitEstablished { .. } => !awaited,
-                Action::Widen(_) | Action::Narrow(_) | Action::Dissolve => true,
-            });
-            let todo: Vec<Action> = todo.collect();
+            let todo = round::todo(actions, &w.failed, awaited);
             if todo.is_empty() {
                 self.conclude(w, remove, &state, &report);
                 return Ok(());
@@ -253,7 +248,7 @@ impl Applier {
                 state = self.look(w).await?;
             }
         }
-        Err(refused("Unsettled", "the cluster changes faster than it can be looked at".into()))
+        Err(Failure::new("Unsettled", "the cluster changes faster than it can be looked at"))
     }
 
     /// Performs one action and notes the result in `state`. An error is that of the set's record, without which nothing
@@ -294,48 +289,11 @@ impl Applier {
 
     /// Turns the last report into what the ledger says.
     fn conclude(&self, w: &mut Pass<'_>, remove: bool, state: &State, report: &PlanReport) {
-        let outcome = &mut w.run.outcome;
-        for (id, verdict) in &report.verdicts {
-            match verdict {
-                Verdict::Foreign { set } => outcome.failures.push(foreign(&w.subject.app, id, set)),
-                Verdict::NoSuchKind => {
-                    let version = w.objects.get(id).map(|o| o.version.as_str()).unwrap_or_default();
-                    outcome.failures.push(no_such_kind(id, version));
-                }
-                Verdict::Duplicate => outcome
-                    .failures
-                    .push(refused(verdict.code(), format!("{id} is in the render more than once; keep one of them"))),
-                Verdict::Terminating => outcome.waiting.push(format!("{id} is being deleted")),
-                Verdict::Retained => outcome.retained.push(id.to_string()),
-                Verdict::Current
-                | Verdict::Create
-                | Verdict::Update
-                | Verdict::Repair
-                | Verdict::Adopt
-                | Verdict::Prune
-                | Verdict::Held => {}
-            }
-        }
-        for gate in &report.held {
-            match gate {
-                Gate::NotListed { kind, error } => outcome
-                    .failures
-                    .push(refused("ListFailed", format!("{kind} could not be listed, so nothing is pruned: {error}"))),
-                // Its own failure says why.
-                Gate::NotApplied { .. } => {}
-            }
-        }
-        for (id, applied) in &w.subject.applied {
-            if report.verdicts.get(id) == Some(&Verdict::Current) {
-                w.run.did.applied.entry(id.clone()).or_insert_with(|| applied.clone());
-            }
-        }
-        let contested = self.contested(w);
-        let outcome = &mut w.run.outcome;
-        outcome.contested = contested;
-        outcome.settled = report.settled() && outcome.failures.is_empty();
-        w.run.gone = remove && outcome.settled && state.set.is_none();
-        w.run.did.complete = outcome.failures.is_empty();
+        let version = |id: &ObjectId| w.objects.get(id).map(|o| o.version.clone()).unwrap_or_default();
+        let Run { outcome, did, .. } = &mut w.run;
+        round::conclude(&w.subject.app, report, &w.subject.applied, version, outcome, did);
+        w.run.outcome.contested = self.contested(w);
+        w.run.gone = remove && w.run.outcome.settled && state.set.is_none();
         // Also what was refused: an earlier version of it may be there, and serve.
         for id in w.objects.keys() {
             if let Some(Ok(Some(kind))) = w.kinds.get(&id.kind) {
@@ -347,7 +305,7 @@ impl Applier {
     /// The App's Namespace, and in it the binding that gives the App's user its usual rights.
     async fn prepare_namespace(&self, namespace: &str) -> Result<(), Failure> {
         if let Some(why) = plan::refuse_namespace(namespace, &self.namespace) {
-            return Err(refused("NamespaceRefused", why));
+            return Err(Failure::new("NamespaceRefused", why));
         }
         let doing = format!("prepare namespace {namespace}");
         let all: Api<Namespace> = Api::all(self.own());
@@ -355,10 +313,10 @@ impl Applier {
         if let Some(found) = found {
             if found.labels().get(names::DELIVERY).is_some_and(|v| v == "refused") {
                 let why = format!("the label {}=refused on namespace {namespace} keeps Apps out", names::DELIVERY);
-                return Err(refused("NamespaceRefused", why));
+                return Err(Failure::new("NamespaceRefused", why));
             }
             if found.metadata.deletion_timestamp.is_some() {
-                return Err(refused("NamespaceTerminating", format!("namespace {namespace} is being deleted")));
+                return Err(Failure::new("NamespaceTerminating", format!("namespace {namespace} is being deleted")));
             }
         } else {
             let make = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
@@ -418,7 +376,7 @@ impl Applier {
                 Some(Ok(None)) | None => defined.get(&object.kind).copied().unwrap_or(true),
                 Some(Err(error)) => {
                     let text = format!("cannot ask the API server for kind {}: {error}", object.kind);
-                    w.run.outcome.failures.push(refused("DiscoveryFailed", text));
+                    w.run.outcome.failures.push(Failure::new("DiscoveryFailed", text));
                     continue;
                 }
             };
@@ -429,104 +387,6 @@ impl Applier {
                 defines: object.defines.as_ref().map(|d| d.kind.clone()),
             });
             w.objects.entry(id).or_insert(object);
-        }
-    }
-
-    /// What the cluster holds of this app.
-    async fn look(&self, w: &mut Pass<'_>) -> Result<State, Failure> {
-        let mut state = State { set: self.read_parent(&w.parent, &w.set).await?, ..State::default() };
-        let mut kinds: BTreeSet<GroupKind> = w.wanted.iter().map(|o| o.id.kind.clone()).collect();
-        kinds.extend(state.set.iter().flat_map(|s| s.kinds.clone()));
-        kinds.extend(w.subject.kinds.iter().cloned());
-        // Kinds that could not even be resolved hold every prune.
-        kinds.extend(w.kinds.keys().cloned());
-        let mut namespaces: BTreeSet<String> = state.set.iter().flat_map(|s| s.namespaces.clone()).collect();
-        namespaces.extend(w.wanted.iter().filter_map(|o| o.id.namespace.clone()));
-        namespaces.insert(w.subject.app.namespace.clone());
-
-        for kind in kinds {
-            if !w.kinds.contains_key(&kind) {
-                let found = self.kinds.resolve_any(&w.user, &kind).await;
-                w.kinds.insert(kind.clone(), found.map_err(|e| chain(&e)));
-            }
-            let listing = match w.kinds.get(&kind) {
-                None | Some(Ok(None)) => Listing::NoSuchKind,
-                Some(Err(error)) => Listing::Failed { error: error.clone() },
-                Some(Ok(Some(served))) => match self.list(w, &kind, served, &namespaces).await {
-                    Ok(found) => {
-                        for (id, meta) in found {
-                            state.objects.insert(id.clone(), see(w, &id, &meta));
-                            w.metadata.insert(id, meta);
-                        }
-                        Listing::Complete
-                    }
-                    Err(failure) => {
-                        self.kinds.forget(&kind.group);
-                        Listing::Failed { error: failure.message }
-                    }
-                },
-            };
-            state.kinds.insert(kind, listing);
-        }
-        self.look_for_foreign(w, &mut state).await;
-        w.autoscaled = self.autoscaled(w, &namespaces).await?;
-        Ok(state)
-    }
-
-    /// Members of one kind, wherever they may be.
-    async fn list(
-        &self,
-        w: &Pass<'_>,
-        kind: &GroupKind,
-        served: &Kind,
-        namespaces: &BTreeSet<String>,
-    ) -> Result<Vec<(ObjectId, Value)>, Failure> {
-        let doing = format!("list {kind}");
-        let selector = ListParams::default().labels(&format!("{PART_OF}={}", w.set));
-        let apis: Vec<Api<DynamicObject>> = if reads::as_agent(kind) {
-            vec![Api::all_with(self.own(), &served.resource)]
-        } else if served.namespaced {
-            let each = namespaces.iter().map(|n| Api::namespaced_with(w.user.clone(), n, &served.resource));
-            each.collect()
-        } else {
-            vec![Api::all_with(w.user.clone(), &served.resource)]
-        };
-        let mut found = Vec::new();
-        for api in apis {
-            for meta in bounded(&doing, api.list_metadata(&selector)).await?.items {
-                let id = ObjectId { kind: kind.clone(), namespace: meta.namespace(), name: meta.name_any() };
-                found.push((id, as_json(&meta)));
-            }
-        }
-        Ok(found)
-    }
-
-    /// Looks under each wanted name that the lists did not show: what stands there is not ours.
-    async fn look_for_foreign(&self, w: &mut Pass<'_>, state: &mut State) {
-        let missing: Vec<ObjectId> =
-            w.wanted.iter().map(|o| o.id.clone()).filter(|id| !state.objects.contains_key(id)).collect();
-        for id in missing {
-            let Some(Ok(Some(served))) = w.kinds.get(&id.kind) else {
-                continue;
-            };
-            let client = if reads::as_agent(&id.kind) { self.own() } else { w.user.clone() };
-            let api = api(client, &id, served);
-            match get_metadata(&format!("look for {id}"), &api, &id.name).await {
-                Ok(Some(meta)) => {
-                    let (meta, served) = (as_json(&meta), served.clone());
-                    let mut seen = see(w, &id, &meta);
-                    seen.identical = self.identical(w, &id, &served, &seen).await;
-                    state.objects.insert(id.clone(), seen);
-                    w.metadata.insert(id, meta);
-                }
-                Ok(None) => {}
-                Err(failure) => {
-                    if w.unreadable.insert(id.clone()) {
-                        w.run.outcome.failures.push(self.with_hint(w, &id, served, failure));
-                        w.failed.insert(id);
-                    }
-                }
-            }
         }
     }
 
@@ -563,7 +423,7 @@ impl Applier {
 
     async fn apply(&self, w: &Pass<'_>, id: &ObjectId, ours: bool) -> Result<(ObjectDigest, Live), Failure> {
         let Some(object) = w.objects.get(id) else {
-            return Err(refused("Bug", format!("{id} is to be applied, and is not in the render")));
+            return Err(Failure::new("Bug", format!("{id} is to be applied, and is not in the render")));
         };
         let Some(Ok(Some(served))) = w.kinds.get(&id.kind) else {
             return Err(no_such_kind(id, &object.version));
@@ -613,7 +473,7 @@ impl Applier {
                 Err(_) => return Err(failure::timed_out(&doing)),
             }
         }
-        Err(refused("Conflict", format!("{doing}: it changes faster than it can be deleted")))
+        Err(Failure::new("Conflict", format!("{doing}: it changes faster than it can be deleted")))
     }
 
     /// Adds to a refusal for want of rights what the cluster's owner may do about it.
@@ -648,16 +508,9 @@ fn prepared(object: &Object, id: &ObjectId, set: &str) -> Value {
 
 fn see(w: &Pass<'_>, id: &ObjectId, meta: &Value) -> Seen {
     let label = meta.pointer("/metadata/labels").and_then(|l| l.get(PART_OF)).and_then(Value::as_str);
-    let mark = match label {
-        Some(set) if set == w.set => Mark::Ours,
-        Some(set) => Mark::Other { set: set.to_owned() },
-        None => Mark::None,
-    };
-    let ours = owned(meta);
     let known = w.run.did.applied.get(id).or_else(|| w.subject.applied.get(id));
-    let stands = known.filter(|k| ours.is_some() && k.owned == ours);
     let deleting = meta.pointer("/metadata/deletionTimestamp").is_some();
-    Seen { mark, applied: stands.map(|k| k.digest), deleting, identical: false }
+    round::see(label.unwrap_or_default(), &w.set, owned(meta), deleting, known)
 }
 
 fn watch_key(app: &AppId, id: &ObjectId, kind: &Kind) -> WatchKey {
@@ -669,28 +522,6 @@ fn watch_key(app: &AppId, id: &ObjectId, kind: &Kind) -> WatchKey {
         user: (!own).then(|| app.namespace.clone()),
         namespace: if own { None } else { id.namespace.clone() },
     }
-}
-
-fn foreign(app: &AppId, id: &ObjectId, set: &str) -> Failure {
-    let whose =
-        if set.is_empty() { "belongs to nobody we know".to_owned() } else { format!("belongs to ApplySet {set}") };
-    let advice = if id.kind == GroupKind::new("", "Namespace") && id.name == app.namespace {
-        "leave it out of the App, since the agent makes the App's own namespace"
-    } else if set.is_empty() {
-        "delete it in the cluster, give the App's object another name, or let the App take it over with `adopt: \
-         IfIdentical` or `Always`"
-    } else {
-        "delete it in the cluster, or give the App's object another name"
-    };
-    refused("ForeignObject", format!("{id} exists and {whose}; it is left as it is: {advice}"))
-}
-
-fn no_such_kind(id: &ObjectId, version: &str) -> Failure {
-    let text = format!(
-        "the API server has no kind {} in version {version} (wanted by {id}); install its CRD, or deliver it with an App",
-        id.kind
-    );
-    refused("NoSuchKind", text)
 }
 
 fn api(client: Client, id: &ObjectId, served: &Kind) -> Api<DynamicObject> {
@@ -712,7 +543,7 @@ async fn create<K>(doing: &str, api: &Api<K>, object: Value) -> Result<(), Failu
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned + serde::Serialize,
 {
-    let object: K = serde_json::from_value(object).map_err(|e| refused("Bug", format!("{doing}: {e}")))?;
+    let object: K = serde_json::from_value(object).map_err(|e| Failure::new("Bug", format!("{doing}: {e}")))?;
     match tokio::time::timeout(REQUEST, api.create(&PostParams::default(), &object)).await {
         Ok(Ok(_)) => Ok(()),
         // Somebody was faster.

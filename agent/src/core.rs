@@ -113,6 +113,13 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    /// A failure with this reason and text.
+    pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { reason: reason.into(), message: message.into() }
+    }
+}
+
 /// The heart. See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Core {

@@ -7,6 +7,7 @@
 //! * [`render`], [`kept`], [`names`], [`reads`] — values: objects off the wire, the memory's form, names and labels, and
 //!   what is read with which identity.
 //! * [`fields`] — who owns which field of an object, and how a field is handed over.
+//! * [`round`] — the pure half of a run, for [`apply`] and for the simulator.
 //! * [`apply`], [`kinds`] — performs `policies::plan` against the API server, by impersonation.
 //! * [`keep`], [`watch`], [`observe`] — the memory in the agent's own cluster, watches, the cluster report.
 //! * [`engine`], [`config`] — all of it as one task behind two channels.
@@ -32,6 +33,7 @@ pub mod names;
 pub mod observe;
 pub mod reads;
 pub mod render;
+pub mod round;
 pub mod runtime;
 pub mod watch;
 

@@ -203,6 +203,16 @@ pub enum Role {
     Write = 2,
 }
 
+impl From<Role> for policies::steering::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Any => Self::Any,
+            Role::Read => Self::Read,
+            Role::Write => Self::Write,
+        }
+    }
+}
+
 /// One cluster that serves a host.
 #[derive(Clone, PartialEq, Message)]
 pub struct Target {

@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime};
 use api::wire::{self, ClusterReport, Digest, Ledger, NodeReport, TunnelReport, topic};
 use bytes::Bytes;
 use kube::Client;
-use policies::failover::tunnels::{TELL_EVERY, Tunnels};
+use policies::failover::traffic::TELL_EVERY;
+use policies::failover::tunnels::Tunnels;
 use policies::id::{ClusterId, RegionId};
 use policies::time::Instant;
 use prometheus_client::metrics::counter::Counter;
@@ -37,11 +38,11 @@ use crate::observe::Observed;
 use crate::stub::{Blobs, HubBackend};
 
 /// Events that come within this time are decided on together: a rollout of a hundred objects is one decision.
-const SETTLE: Duration = Duration::from_millis(50);
+pub const SETTLE: Duration = Duration::from_millis(50);
 /// Between two writes of statuses: one a second is what an API server should bear for each object, and people can read.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// Without any event the hub decides this often all the same, so that a failed write is tried again.
-const IDLE: Duration = Duration::from_secs(5);
+pub const IDLE: Duration = Duration::from_secs(5);
 
 /// How a hub runs.
 #[derive(Clone)]

@@ -154,7 +154,7 @@ impl Health {
 
     /// The class of each cluster now, by name.
     pub fn classes(&self) -> BTreeMap<String, Class> {
-        self.traffic.evidence().into_iter().map(|(id, evidence)| (id.to_string(), evidence.class)).collect()
+        self.traffic.classes().into_iter().map(|(id, class)| (id.to_string(), class)).collect()
     }
 
     /// Why each cluster has its class.

@@ -16,8 +16,7 @@ use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::routing::get;
 use bytes::Bytes;
-use policies::failover::traffic::{Command, Probe};
-use policies::failover::tunnels::TELL_EVERY;
+use policies::failover::traffic::{Command, Probe, TELL_EVERY};
 use policies::id::ClusterId;
 use policies::steering::Class;
 use probe::Prober;
@@ -52,7 +51,7 @@ const FETCH: Duration = Duration::from_secs(300);
 /// How long the loop waits at most when nothing is watched.
 const IDLE: Duration = Duration::from_secs(60);
 /// Between two tries to take a snapshot in, when the line or the disk failed.
-const RETRY: Duration = Duration::from_secs(2);
+pub const RETRY: Duration = Duration::from_secs(2);
 
 /// How a DNS node runs.
 #[derive(Clone, Debug)]

@@ -25,6 +25,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use api::snapshot::Snapshot;
 use api::wire::{self, NodeReport, SnapshotHead};
 use arc_swap::{ArcSwap, Guard};
+use policies::id::Term;
+use policies::plan;
 use policies::steering::Class;
 use prost::Message;
 
@@ -98,6 +100,21 @@ pub enum Refusal {
     /// The content contradicts itself, or a database cannot be read.
     #[error(transparent)]
     Tables(#[from] TablesError),
+}
+
+impl Refusal {
+    /// The reason code.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::OlderTerm { .. } => "OlderTerm",
+            Self::OlderNumber { .. } => "OlderNumber",
+            Self::Digest { .. } => "Digest",
+            Self::Decode { .. } => "Decode",
+            Self::Head { .. } => "Head",
+            Self::MissingGeo { .. } => "MissingGeo",
+            Self::Tables(_) => "Tables",
+        }
+    }
 }
 
 /// Why something on disk was not read or written.
@@ -229,19 +246,15 @@ impl Store {
     }
 
     fn take_in(&self, head: &SnapshotHead, bytes: &[u8]) -> Result<Accepted, Refusal> {
-        let (number, seen) = (head.number, lock(&self.change).term);
-        if head.term < seen {
-            return Err(Refusal::OlderTerm { number, term: head.term, seen });
-        }
-        let current = self.view.load().tables().clone();
-        if number == current.number && head.digest == current.digest {
+        let served = {
+            let tables = self.view.load().tables().clone();
+            Served { term: lock(&self.change).term, number: tables.number, digest: tables.digest.clone() }
+        };
+        let Some(snapshot) = admit(&served, head, bytes)? else {
             lock(&self.change).term = head.term;
             return Ok(Accepted::Unchanged);
-        }
-        if number <= current.number {
-            return Err(Refusal::OlderNumber { number, current: current.number });
-        }
-        let tables = Arc::new(compile(&self.directory, head, bytes)?);
+        };
+        let tables = Arc::new(compile(&self.directory, &snapshot, head.digest.clone())?);
         {
             let mut change = lock(&self.change);
             // Obeyed from here on: what a refused snapshot claims of its term is not taken from it.
@@ -348,23 +361,57 @@ fn chain(error: &Refusal) -> String {
     text
 }
 
-fn compile(directory: &Path, head: &SnapshotHead, bytes: &[u8]) -> Result<Tables, Refusal> {
+/// What a node serves, as far as the order of snapshots goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// The highest term obeyed.
+    pub term: u64,
+    /// The snapshot's number; zero before the first.
+    pub number: u64,
+    /// Its digest.
+    pub digest: wire::Digest,
+}
+
+/// Whether a snapshot is taken in, and what is in it; `None`: it is the one being served. Needs no directory, so that
+/// the simulator asks the same.
+///
+/// # Errors
+/// A [`Refusal`]: older, or other bytes than the head names, or none of a snapshot.
+pub fn admit(served: &Served, head: &SnapshotHead, bytes: &[u8]) -> Result<Option<Snapshot>, Refusal> {
     let number = head.number;
+    let order = |term, number| plan::Order { term: Term(term), number };
+    let offer =
+        plan::admit_snapshot(order(served.term, served.number), order(head.term, number), head.digest == served.digest);
+    match offer {
+        Ok(plan::Offer::Same) => return Ok(None),
+        Ok(plan::Offer::Newer) => {}
+        Err(plan::Refusal::StaleTerm { .. }) => {
+            return Err(Refusal::OlderTerm { number, term: head.term, seen: served.term });
+        }
+        // Snapshots have no epoch.
+        Err(plan::Refusal::StaleNumber { .. } | plan::Refusal::StaleEpoch { .. }) => {
+            return Err(Refusal::OlderNumber { number, current: served.number });
+        }
+    }
     let found = wire::digest(bytes);
     if found != head.digest {
         return Err(Refusal::Digest { number, named: wire::short(&head.digest), found: wire::short(&found) });
     }
     let snapshot = Snapshot::decode(bytes).map_err(|source| Refusal::Decode { number, source })?;
-    if (snapshot.term, snapshot.number) != (head.term, head.number) {
+    if (snapshot.term, snapshot.number) != (head.term, number) {
         let (inner, inner_term) = (snapshot.number, snapshot.term);
         return Err(Refusal::Head { number, term: head.term, inner, inner_term });
     }
+    Ok(Some(snapshot))
+}
+
+fn compile(directory: &Path, snapshot: &Snapshot, digest: wire::Digest) -> Result<Tables, Refusal> {
     let missing = missing(directory, &snapshot.geo);
     if !missing.is_empty() {
-        return Err(Refusal::MissingGeo { number, missing });
+        return Err(Refusal::MissingGeo { number: snapshot.number, missing });
     }
     let geo = snapshot.geo.iter().map(|digest| geo_path(directory, digest)).collect();
-    Ok(Tables::compile(&snapshot, found, geo)?)
+    Ok(Tables::compile(snapshot, digest, geo)?)
 }
 
 /// Loads a snapshot that was saved; `None` when there is none.
@@ -377,8 +424,8 @@ fn load(directory: &Path, file: &str) -> Result<Option<Tables>, StoreError> {
     };
     let snapshot = Snapshot::decode(&*bytes)
         .map_err(|error| StoreError::Damaged { path: path.clone(), what: error.to_string() })?;
-    let head = SnapshotHead { term: snapshot.term, number: snapshot.number, digest: digest.clone() };
-    let tables = match compile(directory, &head, &bytes) {
+    // What is on disk was admitted before, and `read_whole` has held it against its digest.
+    let tables = match compile(directory, &snapshot, digest.clone()) {
         Err(Refusal::MissingGeo { .. } | Refusal::Tables(TablesError::Geo { .. })) if !snapshot.geo.is_empty() => {
             tracing::warn!(
                 snapshot = snapshot.number,

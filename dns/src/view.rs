@@ -162,11 +162,7 @@ impl Tables {
                     name: host.name.clone(),
                     app: host.app.clone(),
                     ttl_s: host.ttl_s.min(i32::MAX as u32),
-                    role: match host.role() {
-                        api::snapshot::Role::Any => Role::Any,
-                        api::snapshot::Role::Read => Role::Read,
-                        api::snapshot::Role::Write => Role::Write,
-                    },
+                    role: host.role().into(),
                     steering,
                     targets,
                 });

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use policies::id::{Epoch, Term};
 use policies::plan::{
-    Action, Adopt, Gate, GroupKind, Intent, Listing, Mark, ObjectId, Order, PlanReport, Seen, SetRecord, State, Terms,
-    Verdict, Wanted, admit, admit_epoch, plan, refuse_namespace,
+    Action, Adopt, Gate, GroupKind, Intent, Listing, Mark, ObjectId, Offer, Order, PlanReport, Seen, SetRecord, State,
+    Terms, Verdict, Wanted, admit, admit_epoch, admit_snapshot, plan, refuse_namespace,
 };
 use proptest::prelude::*;
 
@@ -356,5 +356,31 @@ fn what_was_there_before_is_adopted_as_the_app_says_and_another_sets_never() {
         assert_eq!(report.verdicts[&list[0].id] == Verdict::Adopt, taken);
         // Whatever it says: what is not the set's is not removed with it.
         assert!(!names(&plan(Intent::Remove, terms, &there(seen.clone())).0).iter().any(|a| a.starts_with("prune")));
+    }
+}
+
+proptest! {
+    /// Whatever is offered in whatever order: what is served never goes back, neither in term nor in number, and a number
+    /// never changes its content.
+    #[test]
+    fn served_snapshots_only_go_forward(offers in prop::collection::vec((0u64..4, 0u64..6, 0u8..3), 0..40)) {
+        let (mut served, mut content) = (Order::default(), None);
+        let mut seen: BTreeMap<u64, u8> = BTreeMap::new();
+        for (term, number, bytes) in offers {
+            let offered = Order { term: Term(term), number };
+            let same = content == Some(bytes);
+            let taken = admit_snapshot(served, offered, same);
+            let fits = term >= served.term.0 && (number > served.number || (number == served.number && same));
+            prop_assert_eq!(taken.is_ok(), fits, "{:?} after {:?}", offered, served);
+            match taken {
+                Ok(Offer::Newer) => {
+                    prop_assert!(number > served.number);
+                    prop_assert_eq!(*seen.entry(number).or_insert(bytes), bytes);
+                    (served, content) = (offered, Some(bytes));
+                }
+                Ok(Offer::Same) => served.term = offered.term,
+                Err(_) => {}
+            }
+        }
     }
 }

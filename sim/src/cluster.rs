@@ -1,7 +1,8 @@
 //! A cluster in memory: the objects that its API server holds, and the run of an app over them.
 //!
 //! A [`Pass`] is the shell of `agent::apply` in virtual time, one request after the other: it looks, asks
-//! [`policies::plan::plan`], acts, and looks again after prunes. It chooses nothing. Absent on purpose: rights, CRDs,
+//! [`policies::plan::plan`], acts, and looks again after prunes. It chooses nothing: what it saw and what came of it is
+//! put into words by [`agent::round`], as there. Absent on purpose: rights, CRDs,
 //! webhooks, finalizers of members; the real API server has those in the agent's own tests.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,12 +14,13 @@ use agent::kept::Kept;
 use agent::members::{Applied, Did, Live, WatchKey};
 use agent::names;
 use agent::render::Render;
+use agent::round::{self, ROUNDS};
 use api::wire::Digest;
 use bytes::Bytes;
 use policies::id::AppId;
 use policies::plan::{
-    Action, Gate, GroupKind, Intent, Listing, Mark, ObjectDigest, ObjectId, PlanReport, Seen, SetRecord, State, Terms,
-    Verdict, Wanted, plan,
+    Action, GroupKind, Intent, Listing, Mark, ObjectDigest, ObjectId, PlanReport, Seen, SetRecord, State, Terms,
+    Wanted, plan,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -222,12 +224,9 @@ pub struct Pass {
     state: Option<State>,
     todo: VecDeque<Action>,
     failed: BTreeSet<ObjectId>,
-    rounds: u32,
+    rounds: usize,
     look_again: bool,
 }
-
-/// As in `agent::apply`.
-const ROUNDS: u32 = 6;
 
 impl Pass {
     /// A run of `work`. `known`: what earlier runs of this process left standing; `kinds`: of objects with the set's
@@ -266,7 +265,7 @@ impl Pass {
             Work::Remove { cascade } => pass.terms.cascade = *cascade,
             Work::Apply(bytes) => match Render::decode(bytes) {
                 Ok(render) => pass.take(render),
-                Err(error) => pass.outcome.failures.push(failure("InvalidRender", &error.to_string())),
+                Err(error) => pass.outcome.failures.push(Failure::new("InvalidRender", error.to_string())),
             },
         }
         pass
@@ -337,30 +336,22 @@ impl Pass {
     }
 
     fn see(&self, id: &ObjectId, object: &Object) -> Seen {
-        let mark = match object.live.set.as_str() {
-            set if set == self.set => Mark::Ours,
-            "" => Mark::None,
-            other => Mark::Other { set: other.to_owned() },
-        };
         let known = self.did.applied.get(id).or_else(|| self.known.get(id));
-        let stands = known.filter(|known| object.live.owned.is_some() && known.owned == object.live.owned);
-        Seen { mark, applied: stands.map(|known| known.digest), deleting: object.live.deleting, identical: false }
+        round::see(&object.live.set, &self.set, object.live.owned, object.live.deleting, known)
     }
 
     fn plan(&mut self) {
         let Some(state) = &self.state else { return };
         let intent = if self.remove { Intent::Remove } else { Intent::Run(&self.list) };
         let (actions, report) = plan(intent, self.terms, state);
-        let todo = actions.into_iter().filter(|action| match action {
-            Action::Apply { id, .. } | Action::Prune { id } => !self.failed.contains(id),
-            Action::AwaitEstablished { .. } => false,
-            Action::Widen(_) | Action::Narrow(_) | Action::Dissolve => true,
-        });
-        self.todo = todo.collect();
+        // No CRD is in this world, so nothing is waited for.
+        self.todo = round::todo(actions, &self.failed, true).into();
         self.rounds += 1;
         if self.rounds > ROUNDS && !self.todo.is_empty() {
             self.todo.clear();
-            self.outcome.failures.push(failure("Unsettled", "the cluster changes faster than it can be looked at"));
+            self.outcome
+                .failures
+                .push(Failure::new("Unsettled", "the cluster changes faster than it can be looked at"));
         } else if self.todo.is_empty() {
             self.conclude(&report);
         }
@@ -381,7 +372,7 @@ impl Pass {
             }
             Action::AwaitEstablished { .. } => Deed::Other,
             Action::Apply { id, .. } if fails => {
-                self.outcome.failures.push(failure("Timeout", &format!("apply {id}: no answer in time")));
+                self.outcome.failures.push(Failure::new("Timeout", format!("apply {id}: no answer in time")));
                 self.failed.insert(id);
                 Deed::Other
             }
@@ -412,35 +403,10 @@ impl Pass {
     }
 
     fn conclude(&mut self, report: &PlanReport) {
-        for (id, verdict) in &report.verdicts {
-            match verdict {
-                Verdict::Foreign { .. } | Verdict::NoSuchKind | Verdict::Duplicate => {
-                    self.outcome.failures.push(failure(verdict.code(), &id.to_string()));
-                }
-                Verdict::Terminating => self.outcome.waiting.push(id.to_string()),
-                Verdict::Retained => self.outcome.retained.push(id.to_string()),
-                Verdict::Current
-                | Verdict::Create
-                | Verdict::Adopt
-                | Verdict::Update
-                | Verdict::Repair
-                | Verdict::Prune
-                | Verdict::Held => {}
-            }
-        }
-        for gate in &report.held {
-            if let Gate::NotListed { kind, error } = gate {
-                self.outcome.failures.push(failure("ListFailed", &format!("{kind}: {error}")));
-            }
-        }
-        for (id, applied) in &self.known {
-            if report.verdicts.get(id) == Some(&Verdict::Current) {
-                self.did.applied.entry(id.clone()).or_insert_with(|| applied.clone());
-            }
-        }
-        self.outcome.settled = report.settled() && self.outcome.failures.is_empty();
+        let Self { app, known, objects, outcome, did, .. } = self;
+        let version = |id: &ObjectId| objects.get(id).map(|object| object.version.clone()).unwrap_or_default();
+        round::conclude(app, report, known, version, outcome, did);
         self.gone = self.remove && self.outcome.settled && self.state.as_ref().is_some_and(|s| s.set.is_none());
-        self.did.complete = self.outcome.failures.is_empty();
     }
 }
 
@@ -448,8 +414,4 @@ impl Pass {
 pub fn watch_key(kind: &GroupKind) -> WatchKey {
     let plural = format!("{}s", kind.kind.to_ascii_lowercase());
     WatchKey { kind: kind.clone(), version: "v1".into(), plural, user: None, namespace: None }
-}
-
-fn failure(reason: &str, message: &str) -> Failure {
-    Failure { reason: reason.to_owned(), message: message.to_owned() }
 }

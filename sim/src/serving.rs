@@ -1,26 +1,23 @@
 //! What a DNS node serves: which snapshots it takes in, and what it answers.
 //!
-//! Admission follows `dns::snapshot::Store::take_in`, which cannot be had without a directory, and answers follow
-//! `dns::answer`, whose tables take longer to compile than a whole seed takes to run. Both are said again here in few
-//! lines, over the same `policies::steering`; `tests/real_node.rs` holds them against the real store and the real
-//! answers.
+//! Admission is [`dns::snapshot::admit`], without a directory. Answers are those of `policies::steering` for one place
+//! at a time: the node's own tables, which hold the same rankings for all places, take longer to compile than a whole
+//! seed takes to run. `tests/answers.rs` holds them against the real ones.
 
 use std::time::Duration;
 
 use api::snapshot::Snapshot;
 use api::wire::{self, SnapshotHead};
+use dns::snapshot::{Refusal, Served, admit};
 use policies::geo::Coordinates;
 use policies::id::ClusterId;
-use policies::steering::{Candidate, Class, Family, Role, candidate, rank, select};
-use prost::Message as _;
+use policies::steering::{Candidate, Class, Family, candidate, rank, select};
 
-/// What is served, as far as orders go.
+/// What is served.
 #[derive(Clone, Debug, Default)]
 pub struct Serving {
     snapshot: Snapshot,
-    digest: wire::Digest,
-    /// Highest term obeyed.
-    term: u64,
+    served: Served,
     refused: String,
 }
 
@@ -28,32 +25,16 @@ impl Serving {
     /// Takes a snapshot in; `Ok(false)`: it is the one being served.
     ///
     /// # Errors
-    /// Why it is refused, as the name of the refusal.
-    pub fn offer(&mut self, head: &SnapshotHead, bytes: &[u8]) -> Result<bool, &'static str> {
-        let result = self.take_in(head, bytes);
-        self.refused = result.err().unwrap_or_default().to_owned();
-        result
-    }
-
-    fn take_in(&mut self, head: &SnapshotHead, bytes: &[u8]) -> Result<bool, &'static str> {
-        if head.term < self.term {
-            return Err("OlderTerm");
-        }
-        if head.number == self.snapshot.number && head.digest == self.digest {
-            self.term = head.term;
+    /// Why it is refused.
+    pub fn offer(&mut self, head: &SnapshotHead, bytes: &[u8]) -> Result<bool, Refusal> {
+        let admitted = admit(&self.served, head, bytes);
+        self.refused = admitted.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        let Some(snapshot) = admitted? else {
+            self.served.term = head.term;
             return Ok(false);
-        }
-        if head.number <= self.snapshot.number {
-            return Err("OlderNumber");
-        }
-        if wire::digest(bytes) != head.digest {
-            return Err("Digest");
-        }
-        let snapshot = Snapshot::decode(bytes).map_err(|_| "Decode")?;
-        if (snapshot.term, snapshot.number) != (head.term, head.number) {
-            return Err("Head");
-        }
-        (self.snapshot, self.digest, self.term) = (snapshot, head.digest.clone(), head.term);
+        };
+        self.served = Served { term: head.term, number: head.number, digest: head.digest.clone() };
+        self.snapshot = snapshot;
         Ok(true)
     }
 
@@ -64,12 +45,12 @@ impl Serving {
 
     /// Its digest.
     pub const fn digest(&self) -> &wire::Digest {
-        &self.digest
+        &self.served.digest
     }
 
     /// The highest term obeyed.
     pub const fn term(&self) -> u64 {
-        self.term
+        self.served.term
     }
 
     /// Why the last offer was refused; empty when it was not.
@@ -107,12 +88,7 @@ impl Serving {
             let class = class(&clusters.get(usize::from(cluster))?.0);
             candidate(Family::Ipv4, Candidate { class, ipv4, ipv6 })
         };
-        let role = match host.role() {
-            api::snapshot::Role::Any => Role::Any,
-            api::snapshot::Role::Read => Role::Read,
-            api::snapshot::Role::Write => Role::Write,
-        };
-        let chosen = select(&ranked, stands, role);
+        let chosen = select(&ranked, stands, host.role().into());
         Some(chosen.clusters().iter().filter_map(|c| Some(clusters.get(usize::from(*c))?.0.clone())).collect())
     }
 }

@@ -2,10 +2,12 @@
 //! root.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use world::network::HUB;
@@ -173,28 +175,23 @@ async fn sends(world: &World, site: &str) -> anyhow::Result<bool> {
     Ok(tokio::time::timeout(SILENCE, socket.recv(&mut [0; 16])).await.is_ok())
 }
 
-/// Whether a datagram from here arrives at the site: its kernel counts those for ports where nobody listens.
+/// Whether a datagram from here arrives at the site.
 async fn hears(world: &World, site: &str) -> anyhow::Result<bool> {
-    let before = unclaimed(world, site).await?;
-    let socket = UdpSocket::bind("0.0.0.0:0").await?;
-    let door = world.member(site).context("no such member")?.address;
-    socket.send_to(b"hello", (door, 9)).await?;
-    let arrived = async {
-        while unclaimed(world, site).await? == before {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        anyhow::Ok(())
-    };
-    tokio::time::timeout(SILENCE, arrived).await.map_or(Ok(false), |arrived| arrived.map(|()| true))
-}
-
-async fn unclaimed(world: &World, site: &str) -> anyhow::Result<u64> {
-    let output = world.inside(site, "cat")?.arg("/proc/net/snmp").output().await?;
-    let text = String::from_utf8(output.stdout)?;
-    let mut udp = text.lines().filter(|line| line.starts_with("Udp:")).map(str::split_whitespace);
-    let (names, values) = (udp.next().context("names")?, udp.next().context("values")?);
-    let (_, value) = names.zip(values).find(|(name, _)| *name == "NoPorts").context("NoPorts")?;
-    value.parse().context("a number")
+    let member = world.member(site).context("no such member")?;
+    let (namespace, door) = (member.cluster.place().namespace.clone(), member.address);
+    let namespace = namespace.context("a site has a namespace")?;
+    // A socket belongs to the namespace of the thread that opens it, wherever it is used.
+    let opened = std::thread::spawn(move || {
+        let file = std::fs::File::open(Path::new("/run/netns").join(namespace))?;
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+        let socket = std::net::UdpSocket::bind((door, 0))?;
+        socket.set_nonblocking(true)?;
+        std::io::Result::Ok(socket)
+    });
+    let there = UdpSocket::from_std(opened.join().expect("the thread")?)?;
+    let here = UdpSocket::bind("0.0.0.0:0").await?;
+    here.send_to(b"hello", there.local_addr()?).await?;
+    Ok(tokio::time::timeout(SILENCE, there.recv(&mut [0; 16])).await.is_ok())
 }
 
 /// Whether the site gets an answer of a door.

@@ -7,20 +7,15 @@ use super::chain;
 use crate::core::Failure;
 use crate::names::app_user;
 
-/// A failure with a reason of our own.
-pub(super) fn refused(reason: &str, message: String) -> Failure {
-    Failure { reason: reason.to_owned(), message }
-}
-
 /// No answer in time.
 pub(super) fn timed_out(doing: &str) -> Failure {
-    refused("ApiTimeout", format!("{doing}: the API server did not answer in time"))
+    Failure::new("ApiTimeout", format!("{doing}: the API server did not answer in time"))
 }
 
 /// A failure of a request.
 pub(super) fn failure(doing: &str, error: &kube::Error) -> Failure {
     let kube::Error::Api(status) = error else {
-        return refused("ApiUnreachable", format!("{doing}: {}", chain(error)));
+        return Failure::new("ApiUnreachable", format!("{doing}: {}", chain(error)));
     };
     let reason = match status.code {
         401 => "Unauthorized",
@@ -31,7 +26,7 @@ pub(super) fn failure(doing: &str, error: &kube::Error) -> Failure {
         429 => "TooManyRequests",
         _ => "ApiError",
     };
-    refused(reason, format!("{doing}: {}", status.message))
+    Failure::new(reason, format!("{doing}: {}", status.message))
 }
 
 /// The lines that give the App's user the right it lacks. For the cluster's owner to read, judge and run.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Api, AppId, Applier, ConfigMap, DeleteParams, Failure, GroupKind, Patch, PatchParams, REQUEST, ResourceExt,
-    SetRecord, Value, bounded, failure, json, names, refused,
+    SetRecord, Value, bounded, failure, json, names,
 };
 
 /// Field manager of what the agent keeps for itself.
@@ -23,7 +23,7 @@ impl Applier {
                 "{doing}: another tool keeps it ({}); delete it if it is not needed",
                 tooling.unwrap_or("none named")
             );
-            return Err(refused("ForeignApplySet", text));
+            return Err(Failure::new("ForeignApplySet", text));
         }
         let listed = |key: &str| -> Vec<String> {
             let text = found.annotations().get(key).cloned().unwrap_or_default();

@@ -21,8 +21,11 @@ use crate::time::Instant;
 
 /// Without a word from outside its own domain for so long, a node is blind.
 pub const BLIND: Duration = Duration::from_secs(4);
-/// A fellow node's (or the hub's) findings count while they are this fresh: they are told every second.
+/// A fellow node's (or the hub's) findings count while they are this fresh: of those told, three may be lost.
 pub const STALE: Duration = Duration::from_secs(4);
+/// Findings are told this often by nodes and hub, and by nodes at once where [`Command::Tell`] says so. As often as
+/// clusters are probed: more often there is nothing new.
+pub const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// A DNS node's name.
 pub type NodeId = String;
@@ -283,6 +286,11 @@ impl Traffic {
     /// knows it.
     pub fn class(&self, cluster: &ClusterId) -> Class {
         self.targets.get(cluster).map_or(Class::Healthy, |target| target.class)
+    }
+
+    /// The class of every cluster.
+    pub fn classes(&self) -> BTreeMap<ClusterId, Class> {
+        self.targets.iter().map(|(id, target)| (id.clone(), target.class)).collect()
     }
 
     /// What to tell fellow nodes now.

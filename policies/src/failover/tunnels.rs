@@ -40,9 +40,6 @@ impl Tunnels {
     }
 }
 
-/// Told so often: a finding counts for [`STALE`](super::traffic::STALE), so three may be lost.
-pub const TELL_EVERY: Duration = Duration::from_secs(1);
-
 #[cfg(test)]
 mod tests {
     use super::*;

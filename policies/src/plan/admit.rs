@@ -1,4 +1,4 @@
-//! Which orders an agent obeys at all.
+//! Which orders an agent obeys at all, and which snapshots a DNS node takes in.
 
 use std::fmt;
 
@@ -11,6 +11,33 @@ pub struct Order {
     pub term: Term,
     /// Number of the desired state.
     pub number: u64,
+}
+
+/// What a DNS node does with a snapshot that it does not refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// It is the one that is served.
+    Same,
+    /// It takes the place of the one that is served.
+    Newer,
+}
+
+/// Whether a DNS node takes a snapshot in, by the order of what it serves (its term: the highest obeyed); `same`: both
+/// have one content. A number stands for one content, so that of two with one number the first stays.
+///
+/// # Errors
+/// A [`Refusal`]: it is of an older leader, or not newer.
+pub fn admit_snapshot(served: Order, offered: Order, same: bool) -> Result<Offer, Refusal> {
+    if offered.term < served.term {
+        return Err(Refusal::StaleTerm { offered: offered.term, highest: served.term });
+    }
+    if offered.number == served.number && same {
+        return Ok(Offer::Same);
+    }
+    if offered.number <= served.number {
+        return Err(Refusal::StaleNumber { offered: offered.number, highest: served.number });
+    }
+    Ok(Offer::Newer)
 }
 
 /// Why an order is not obeyed.

@@ -10,6 +10,7 @@ use api::wire::{self, ClusterReport, Digest, Ledger, NodeReport, TunnelReport, t
 use bytes::Bytes;
 use controller::core::choice::{AppChoice, Choice};
 use controller::core::{Decision, Seen, decide};
+use controller::runtime::{IDLE, SETTLE};
 use policies::failover::tunnels::Tunnels;
 use policies::id::{AppId, ClusterId, RegionId};
 use policies::time::Instant;
@@ -23,10 +24,6 @@ use crate::fact::Fact;
 use crate::network::SiteId;
 use crate::wishes::Wishes;
 
-/// As in `controller::runtime`.
-const SETTLE: Duration = Duration::from_millis(50);
-/// As in `controller::runtime`.
-const IDLE: Duration = Duration::from_secs(5);
 /// How long one write takes.
 const WRITE: Duration = Duration::from_millis(4);
 /// One decision in so many is made twice: the second costs as much as the first.

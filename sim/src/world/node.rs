@@ -7,7 +7,8 @@ use std::time::Duration;
 use ::api::wire::{self, HubReport, Judged, NodeReport, SnapshotHead, TunnelReport, topic};
 use bytes::Bytes;
 use dns::health::{Fleet, Health, Kept};
-use policies::failover::traffic::{Command, Probe};
+use dns::runtime::RETRY;
+use policies::failover::traffic::{Command, Probe, TELL_EVERY};
 use policies::geo::Coordinates;
 use policies::id::ClusterId;
 use policies::steering::Class;
@@ -23,12 +24,9 @@ use crate::fact::Fact;
 use crate::network::SiteId;
 use crate::serving::Serving;
 
-/// How long a probe waits for an answer: as long as until the next one.
-const PROBE: Duration = Duration::from_secs(1);
-/// Between two ticks of the traffic clock; see `Traffic::poll_timeout`.
-const QUARTER: Duration = Duration::from_millis(250);
-/// Pause before a snapshot that could not be had is asked for again.
-const RETRY: Duration = Duration::from_secs(2);
+/// How long a probe waits for an answer here: until the next one. No path of this world takes longer, so what the real
+/// prober waits for beyond that never comes.
+const PROBE: Duration = probe::EVERY;
 
 /// The node's process, and its disk.
 #[derive(Debug)]
@@ -176,7 +174,7 @@ impl World {
     fn node_offer(&mut self, i: usize, head: &SnapshotHead, bytes: &Bytes) {
         let now = self.now();
         let node = &mut self.nodes[i];
-        let refused = node.serving.offer(head, bytes).err();
+        let refused = node.serving.offer(head, bytes).err().map(|refusal| refusal.code());
         match refused {
             None => node.disk.snapshot = Some((head.clone(), bytes.clone())),
             Some("OlderTerm") => self.watch.tally.add("node refuses an older term"),
@@ -268,15 +266,17 @@ impl World {
         });
     }
 
-    /// What came in since the last quarter of a second is judged together.
+    /// What came in since the last time is judged together.
     pub(super) fn node_judge(&mut self, i: usize, boot: u64) {
         if self.boot(Party::Dns(i)) != Some(boot) {
             return;
         }
-        let at = self.later(Party::Dns(i), QUARTER);
-        self.queue.push(at, Event::Judge(i, boot));
         let (now, local) = (self.now(), self.local(Party::Dns(i)));
         self.nodes[i].health.handle_timeout(local);
+        // A node that watches nobody yet looks again when it would tell.
+        let due = self.nodes[i].health.poll_timeout().map_or(TELL_EVERY, |at| at.since(local));
+        let at = self.later(Party::Dns(i), due);
+        self.queue.push(at, Event::Judge(i, boot));
         let (mut tell, mut changed) = (false, false);
         while let Some(command) = self.nodes[i].health.poll_command() {
             match command {

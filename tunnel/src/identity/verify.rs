@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{
@@ -77,16 +78,9 @@ pub(super) fn tls_with(
 /// The settings towards a fellow, one that serves with a certificate of its own under our authority: it must be of this
 /// role and name, whatever its address.
 pub(crate) fn fellow_tls(identity: &Identity, role: Role, name: &str) -> Result<ClientConfig, IdentityError> {
-    let provider = provider();
     let mut roots = RootCertStore::empty();
     roots.add(certificate_der(&identity.ca_pem)?).map_err(IdentityError::Tls)?;
-    let algorithms = provider.signature_verification_algorithms;
-    let verifier = FellowVerifier { roots, role, name: name.to_owned(), algorithms };
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(IdentityError::Tls)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+    let config = knowing(KnownBy::Subject { roots, role, name: name.to_owned() })?
         .with_client_auth_cert(certificates(&identity.certificate_pem)?, private_key(&identity.key_pem)?)
         .map_err(IdentityError::Tls)?;
     Ok(finish(config))
@@ -94,16 +88,17 @@ pub(crate) fn fellow_tls(identity: &Identity, role: Role, name: &str) -> Result<
 
 /// A client's settings before: it knows the authority's pin, and shows no certificate.
 pub(crate) fn enrol_tls(pin: [u8; 32]) -> Result<ClientConfig, IdentityError> {
-    let provider = provider();
-    let verifier =
-        PinVerifier { pin, algorithms: provider.signature_verification_algorithms, provider: provider.clone() };
-    let config = ClientConfig::builder_with_provider(provider)
+    Ok(finish(knowing(KnownBy::Pin(pin))?.with_no_client_auth()))
+}
+
+/// Settings towards a server that is known by something else than a host name.
+fn knowing(known_by: KnownBy) -> Result<rustls::ConfigBuilder<ClientConfig, WantsClientCert>, IdentityError> {
+    let verifier = ServerVerifier { known_by, provider: provider() };
+    Ok(ClientConfig::builder_with_provider(verifier.provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(IdentityError::Tls)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(finish(config))
+        .with_custom_certificate_verifier(Arc::new(verifier)))
 }
 
 fn finish(mut config: ClientConfig) -> ClientConfig {
@@ -181,33 +176,63 @@ impl ClientCertVerifier for GraceVerifier {
     }
 }
 
-/// Accepts a server by its subject: chain, times and usage as webpki checks them, and then role and name.
+/// Verifies a server that is not known by a host name.
 #[derive(Debug)]
-struct FellowVerifier {
-    roots: RootCertStore,
-    role: Role,
-    name: String,
-    algorithms: WebPkiSupportedAlgorithms,
+struct ServerVerifier {
+    known_by: KnownBy,
+    provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for FellowVerifier {
+/// What a server is known by. Chain, times and usage are checked in either case, as webpki does.
+#[derive(Debug)]
+enum KnownBy {
+    /// The key of its authority, whose certificate it shows along.
+    Pin([u8; 32]),
+    /// Its subject, under an authority that is known.
+    Subject { roots: RootCertStore, role: Role, name: String },
+}
+
+impl ServerVerifier {
+    fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
+        &self.provider.signature_verification_algorithms
+    }
+}
+
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let parsed = ParsedCertificate::try_from(end_entity)?;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, self.algorithms.all)?;
-        let now = std::time::UNIX_EPOCH + Duration::from_secs(now.as_secs());
-        let peer = Peer::from_certificate(end_entity, now)
-            .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        if peer.role == self.role && peer.name == self.name {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(Error::InvalidCertificate(CertificateError::NotValidForName))
+        match &self.known_by {
+            KnownBy::Pin(pin) => {
+                let pinned = intermediates
+                    .iter()
+                    .find(|der| public_key(der).is_ok_and(|key| <[u8; 32]>::from(Sha256::digest(key)) == *pin))
+                    .ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
+                let mut roots = RootCertStore::empty();
+                roots.add(pinned.clone().into_owned())?;
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+                    .build()
+                    .map_err(|error| Error::General(error.to_string()))?
+                    .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
+            KnownBy::Subject { roots, role, name } => {
+                let parsed = ParsedCertificate::try_from(end_entity)?;
+                let algorithms = self.algorithms().all;
+                verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)?;
+                let now = std::time::UNIX_EPOCH + Duration::from_secs(now.as_secs());
+                let peer = Peer::from_certificate(end_entity, now)
+                    .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+                if peer.role == *role && peer.name == *name {
+                    Ok(ServerCertVerified::assertion())
+                } else {
+                    Err(Error::InvalidCertificate(CertificateError::NotValidForName))
+                }
+            }
         }
     }
 
@@ -217,7 +242,7 @@ impl ServerCertVerifier for FellowVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+        verify_tls12_signature(message, cert, dss, self.algorithms())
     }
 
     fn verify_tls13_signature(
@@ -226,62 +251,10 @@ impl ServerCertVerifier for FellowVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        verify_tls13_signature(message, cert, dss, self.algorithms())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-/// Accepts a server whose certificate is valid under an authority with the pinned key, which the server shows along.
-#[derive(Debug)]
-struct PinVerifier {
-    pin: [u8; 32],
-    algorithms: WebPkiSupportedAlgorithms,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for PinVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let pinned = intermediates
-            .iter()
-            .find(|der| public_key(der).is_ok_and(|key| <[u8; 32]>::from(Sha256::digest(key)) == self.pin))
-            .ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
-        let mut roots = RootCertStore::empty();
-        roots.add(pinned.clone().into_owned())?;
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
-            .build()
-            .map_err(|error| Error::General(error.to_string()))?
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.algorithms().supported_schemes()
     }
 }
