@@ -278,7 +278,8 @@ fn claim_hosts(
     let claims: Vec<Claim> = seen
         .apps
         .iter()
-        .filter(|(_, app)| app.metadata.deletion_timestamp.is_none())
+        // One that goes with its CRD keeps what it claimed.
+        .filter(|(_, app)| seen.crds_going || app.metadata.deletion_timestamp.is_none())
         .filter(|(id, _)| complaints.get(id).is_none_or(|(reason, _)| *reason != "SourceTooLarge"))
         .flat_map(|(id, app)| {
             let created_s = app.metadata.creation_timestamp.as_ref().map_or(0, |t| t.0.as_second());

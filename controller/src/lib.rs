@@ -5,7 +5,7 @@
 //! * [`choice_store`] — persists what was chosen, before it is acted on.
 //! * [`credentials`] — the hub's authority and join tokens; [`stub`] — what the hub answers on its tunnels.
 //! * [`lease`] — leadership, and the term that fences every command.
-//! * [`observe`] — watches; [`execute`] — statuses and finalizers.
+//! * [`observe`] — watches, and [`orphans`], what went with its definition; [`execute`] — statuses and finalizers.
 //! * [`runtime`] — the process: [`runtime::run`]. [`manifests`] — what it needs in a cluster.
 
 #![forbid(unsafe_code)]
@@ -17,5 +17,6 @@ pub mod execute;
 pub mod lease;
 pub mod manifests;
 pub mod observe;
+pub mod orphans;
 pub mod runtime;
 pub mod stub;

@@ -20,6 +20,7 @@ use tunnel::identity::Role;
 
 use crate::core::Seen;
 use crate::credentials::{LABEL_NAME, LABEL_REGION, LABEL_ROLE};
+use crate::orphans::Orphans;
 
 /// Live copies of every kind that the hub reads.
 pub struct Observed {
@@ -28,6 +29,9 @@ pub struct Observed {
     policies: Store<RegionPolicy>,
     zones: Store<DnsZone>,
     crds: Store<CustomResourceDefinition>,
+    /// Those of clusters, policies and zones.
+    other_crds: [Store<CustomResourceDefinition>; 3],
+    orphans: (Orphans<ClusterId>, Orphans<AppId>, Orphans<String>),
     tokens: Store<PartialObjectMeta<Secret>>,
 }
 
@@ -35,29 +39,35 @@ impl Observed {
     /// Starts the watches; each change notifies `changed`.
     pub fn start(client: &Client, namespace: &str, changed: &Arc<Notify>) -> Self {
         let nodes = watcher::Config::default().labels(&format!("{LABEL_ROLE}={}", Role::Dns));
-        let ours = watcher::Config::default().fields("metadata.name=apps.isochrone.dev");
+        let named = |plural| watcher::Config::default().fields(&format!("metadata.name={plural}.isochrone.dev"));
+        let definition = |plural| watch(Api::all(client.clone()), named(plural), changed);
         Self {
             clusters: watch(Api::all(client.clone()), watcher::Config::default(), changed),
             apps: watch(Api::all(client.clone()), watcher::Config::default(), changed),
             policies: watch(Api::all(client.clone()), watcher::Config::default(), changed),
             zones: watch(Api::all(client.clone()), watcher::Config::default(), changed),
-            crds: watch(Api::all(client.clone()), ours, changed),
+            crds: definition("apps"),
+            other_crds: ["clusters", "regionpolicies", "dnszones"].map(definition),
+            orphans: <_>::default(),
             tokens: watch(Api::namespaced(client.clone(), namespace), nodes, changed),
         }
     }
 
     /// Waits until every kind was listed once: before that, nothing may be decided.
     pub async fn ready(&self) {
-        let Self { clusters, apps, policies, zones, crds, tokens } = self;
+        let Self { clusters, apps, policies, zones, crds, tokens, other_crds: _, orphans: _ } = self;
         tokio::join!(ready(clusters), ready(apps), ready(policies), ready(zones), ready(crds), ready(tokens));
     }
 
     /// Copies what is known now into `seen`.
-    pub fn copy_to(&self, seen: &mut Seen) {
-        seen.clusters = by(&self.clusters, |o| ClusterId::new(o.name_any()));
+    pub fn copy_to(&mut self, seen: &mut Seen) {
         seen.apps = by(&self.apps, id);
-        seen.policies = by(&self.policies, id);
-        seen.zones = by(&self.zones, |o| o.name_any());
+        let (clusters, policies, zones) = &mut self.orphans;
+        let [of_clusters, of_policies, of_zones] = &self.other_crds;
+        let now = by(&self.clusters, |o| ClusterId::new(o.name_any()));
+        clusters.carry(&mut seen.clusters, now, going(of_clusters));
+        policies.carry(&mut seen.policies, by(&self.policies, id), going(of_policies));
+        zones.carry(&mut seen.zones, by(&self.zones, |o| o.name_any()), going(of_zones));
         // The newest token says where a node is.
         let mut tokens = self.tokens.state();
         tokens.sort_by_key(|token| token.metadata.creation_timestamp.clone());
@@ -65,10 +75,14 @@ impl Observed {
         let region = |token: &PartialObjectMeta<Secret>| label(token, LABEL_NAME).zip(label(token, LABEL_REGION));
         seen.node_regions =
             tokens.iter().filter_map(|t| region(t)).map(|(name, region)| (name, RegionId::new(region))).collect();
-        // Gone or going: an App that disappears with its CRD was not removed by anybody.
-        let crds = self.crds.state();
-        seen.crds_going = crds.is_empty() || crds.iter().any(|crd| crd.metadata.deletion_timestamp.is_some());
+        seen.crds_going = going(&self.crds);
     }
+}
+
+/// Gone or going: what disappears with its CRD was not removed by anybody.
+fn going(definition: &Store<CustomResourceDefinition>) -> bool {
+    let crds = definition.state();
+    crds.is_empty() || crds.iter().any(|crd| crd.metadata.deletion_timestamp.is_some())
 }
 
 async fn ready<K>(store: &Store<K>)

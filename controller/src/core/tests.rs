@@ -204,6 +204,7 @@ fn an_app_that_goes_with_our_crds_is_orphaned_not_removed() {
     let after = decide(&seen, &decision.choice, 1);
     assert_eq!(after.release, [shop()]);
     assert_eq!(after.desired, decision.desired);
+    assert_eq!(after.snapshot, decision.snapshot, "its hosts keep their answers");
 }
 
 #[test]
