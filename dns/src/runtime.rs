@@ -157,6 +157,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), DnsError
         state: config.state,
         kept: kept.writer(),
         taking: JoinSet::new(),
+        saving: JoinSet::new(),
         reports: 0,
     };
     node.serving();
@@ -203,6 +204,8 @@ struct Node {
     kept: tokio::sync::watch::Sender<Kept>,
     /// The one snapshot that is being fetched and compiled.
     taking: JoinSet<Result<Accepted, Refusal>>,
+    /// At most one task that tries to write a snapshot which is served and not on disk.
+    saving: JoinSet<()>,
     reports: u64,
 }
 
@@ -243,6 +246,7 @@ impl Node {
                 }
                 Some((cluster, answer)) = found.recv() => self.probed(&cluster, answer),
                 Some(taken) = self.taking.join_next() => self.taken(taken, &link),
+                Some(_) = self.saving.join_next() => {}
                 _ = beat.tick() => {
                     let findings = lock(&self.watch).health.findings();
                     self.fellows.tell(&findings);
@@ -255,6 +259,7 @@ impl Node {
             }
         }
         self.taking.shutdown().await;
+        self.saving.shutdown().await;
         if let Some(link) = Arc::into_inner(link) {
             link.close("the DNS node is stopping").await;
         }
@@ -365,7 +370,15 @@ impl Node {
         match taken {
             Ok(Ok(Accepted::Serving { unsaved })) => {
                 if let Some(error) = unsaved {
-                    tracing::error!(error = %admin::chain(&error), "the snapshot is served, but not on disk");
+                    tracing::error!(
+                        error = %admin::chain(&error),
+                        "the snapshot is served, but not on disk: a restart would serve an older one. Make room in {}, or \
+                         make it writable; it is written again by itself",
+                        self.state.display()
+                    );
+                    if self.saving.is_empty() {
+                        self.saving.spawn(save(Arc::clone(&self.store)));
+                    }
                 }
                 self.serving();
             }
@@ -429,6 +442,21 @@ async fn take_in(link: Arc<Link>, store: Arc<Store>, head: SnapshotHead) -> Resu
             Err(error) => tracing::warn!(number = head.number, %error, "cannot fetch the snapshot; trying again"),
         }
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Writes what is served and not on disk, until it is there. Nothing tells when a disk has room again.
+async fn save(store: Arc<Store>) {
+    loop {
+        tokio::time::sleep(RETRY).await;
+        let store = Arc::clone(&store);
+        match tokio::task::spawn_blocking(move || store.save_again()).await {
+            Ok(Ok(true)) => return tracing::info!("the snapshot that is served is on disk again"),
+            // A newer one came, and was written.
+            Ok(Ok(false)) => return,
+            Ok(Err(error)) => tracing::debug!(error = %admin::chain(&error), "still not on disk"),
+            Err(error) => return tracing::error!(%error, "writing the snapshot failed"),
+        }
     }
 }
 

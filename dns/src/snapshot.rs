@@ -12,7 +12,7 @@
 //!
 //! Files are written beside their place, synced, and renamed into it, so a crash leaves the old one or the new one. A
 //! disk that is full or read-only does not stop a snapshot from being served: the error is part of what
-//! [`Store::offer`] returns.
+//! [`Store::offer`] returns, and [`Store::save_again`] makes good for it once there is room.
 //!
 //! Absent on purpose: fetching (the caller hands bytes in), and deciding about health ([`Store::set_classes`] is told).
 
@@ -188,6 +188,8 @@ pub struct Store {
     /// Held for a moment while the view is replaced, so that a change of health never waits for a compilation. Taken
     /// after `offering`; readers take neither.
     change: Mutex<Change>,
+    /// The snapshot that is served and could not be written. Taken after `offering`.
+    unsaved: Mutex<Option<(SnapshotHead, Vec<u8>)>>,
 }
 
 struct Change {
@@ -226,7 +228,8 @@ impl Store {
         let change = Change { term: tables.term, refused: String::new(), classes: BTreeMap::new() };
         let view = View::new(Arc::new(tables), &change.classes, identity.clone());
         let view = ArcSwap::from_pointee(view);
-        (Self { offering: Mutex::new(()), directory, view, identity, change: Mutex::new(change) }, errors)
+        let (offering, unsaved) = (Mutex::new(()), Mutex::new(None));
+        (Self { offering, directory, view, identity, change: Mutex::new(change), unsaved }, errors)
     }
 
     /// What to answer from now. Cheap enough for every query; readers that hold it long keep old tables in memory.
@@ -262,7 +265,20 @@ impl Store {
             self.view.store(Arc::new(View::new(tables, &change.classes, self.identity.clone())));
         }
         let unsaved = self.save(head, bytes).err();
+        *lock(&self.unsaved) = unsaved.is_some().then(|| (head.clone(), bytes.to_vec()));
         Ok(Accepted::Serving { unsaved })
+    }
+
+    /// Tries again to write the snapshot that is served but not on disk; `false`: there is none.
+    ///
+    /// # Errors
+    /// When it still cannot be written.
+    pub fn save_again(&self) -> Result<bool, StoreError> {
+        let _offering = lock(&self.offering);
+        let Some((head, bytes)) = lock(&self.unsaved).clone() else { return Ok(false) };
+        self.save(&head, &bytes)?;
+        *lock(&self.unsaved) = None;
+        Ok(true)
     }
 
     /// Sets the classes of clusters by name. Those left out are healthy.
@@ -309,11 +325,13 @@ impl Store {
 
     fn save(&self, head: &SnapshotHead, bytes: &[u8]) -> Result<(), StoreError> {
         let (current, previous) = (self.directory.join(CURRENT), self.directory.join(PREVIOUS));
+        // First, since a full disk takes nothing: then both stay as they are.
+        let beside = write_beside(&current, &[MAGIC, &head.digest, bytes])?;
         // A damaged one is not worth the good one that it would replace.
         if let Ok(Some(_)) = read_whole(&current) {
             fs::rename(&current, &previous).map_err(StoreError::io("rename", &current))?;
         }
-        write_whole(&current, &[MAGIC, &head.digest, bytes])?;
+        put(&beside, &current)?;
         self.forget_geo()
     }
 
@@ -431,6 +449,7 @@ fn load(directory: &Path, file: &str) -> Result<Option<Tables>, StoreError> {
                 snapshot = snapshot.number,
                 "a geo database is gone or damaged: steering by the built-in country table until the hub sends one"
             );
+            remove_damaged(directory, &snapshot.geo);
             Tables::compile(&snapshot, digest, Vec::new()).map_err(Refusal::from)
         }
         other => other,
@@ -440,6 +459,20 @@ fn load(directory: &Path, file: &str) -> Result<Option<Tables>, StoreError> {
 
 fn missing(directory: &Path, geo: &[wire::Digest]) -> Vec<wire::Digest> {
     geo.iter().filter(|digest| !geo_path(directory, digest).is_file()).cloned().collect()
+}
+
+/// Removes databases whose content is not what their name says: such a file would stand for the one that is missing, and
+/// with it every snapshot that names it would be refused.
+fn remove_damaged(directory: &Path, geo: &[wire::Digest]) {
+    for digest in geo {
+        let path = geo_path(directory, digest);
+        if fs::read(&path).is_ok_and(|bytes| wire::digest(&bytes) != *digest) {
+            match fs::remove_file(&path) {
+                Ok(()) => tracing::warn!(file = %path.display(), "a damaged geo database, removed"),
+                Err(error) => tracing::error!(file = %path.display(), %error, "a damaged geo database: remove it"),
+            }
+        }
+    }
 }
 
 fn geo_path(directory: &Path, digest: &[u8]) -> PathBuf {
@@ -465,20 +498,31 @@ fn read_whole(path: &Path) -> Result<Option<(wire::Digest, Vec<u8>)>, StoreError
 
 /// Writes a file so that a reader sees all of it or nothing, whenever the machine stops.
 fn write_whole(path: &Path, parts: &[&[u8]]) -> Result<(), StoreError> {
+    put(&write_beside(path, parts)?, path)
+}
+
+/// Writes what is to become `path` into a file beside it, and returns that.
+fn write_beside(path: &Path, parts: &[&[u8]]) -> Result<PathBuf, StoreError> {
     let beside = path.with_extension("new");
     let written = (|| {
         let mut file = File::create(&beside)?;
         parts.iter().try_for_each(|part| file.write_all(part))?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        // The rename itself survives only once its directory is on disk.
-        path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+        file.sync_all()
     })();
     if written.is_err() {
         // A full disk is not helped by half a file.
         let _ = fs::remove_file(&beside);
     }
-    written.map_err(StoreError::io("write", path))
+    written.map_err(StoreError::io("write", path))?;
+    Ok(beside)
+}
+
+/// Renames a whole file into its place.
+fn put(beside: &Path, path: &Path) -> Result<(), StoreError> {
+    let renamed = fs::rename(beside, path);
+    // The rename itself survives only once its directory is on disk.
+    let renamed = renamed.and_then(|()| path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all()));
+    renamed.map_err(StoreError::io("write", path))
 }
 
 #[cfg(test)]

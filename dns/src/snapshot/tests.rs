@@ -132,6 +132,14 @@ fn a_disk_that_cannot_be_written_does_not_stop_answers() {
         "{accepted:?}"
     );
     assert_eq!(serving(&store), (1, 2));
+    assert!(store.save_again().is_err());
+    // Once it can be written, it is, and once only.
+    fs::remove_file(directory.path().join("state")).unwrap();
+    fs::create_dir_all(directory.path().join("state/geo")).unwrap();
+    assert!(store.save_again().unwrap() && !store.save_again().unwrap());
+    assert_eq!(serving(&Store::open(directory.path().join("state"), "node-1").0), (1, 2));
+    fs::remove_dir_all(directory.path().join("state")).unwrap();
+    fs::write(directory.path().join("state"), b"").unwrap();
     let (store, errors) = Store::open(directory.path().join("state"), "node-1");
     assert!(!errors.is_empty());
     let _ = offer(&store, &snapshot(1, 3)).unwrap();
@@ -171,6 +179,46 @@ fn geo_databases_come_first_and_go_with_the_last_snapshot_that_names_them() {
     let _ = (offer(&store, &snapshot(1, 3)).unwrap(), path.is_file().then_some(()).unwrap());
     let _ = offer(&store, &snapshot(1, 4)).unwrap();
     assert!(!path.exists());
+}
+
+/// A kernel that has no room left: `/dev/full` takes nothing.
+#[test]
+fn a_full_disk_says_so_and_keeps_the_one_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(directory.path(), "node-1");
+    let _ = offer(&store, &snapshot(1, 1)).unwrap();
+    std::os::unix::fs::symlink("/dev/full", directory.path().join("snapshot.new")).unwrap();
+    let Accepted::Serving { unsaved: Some(error) } = offer(&store, &snapshot(1, 2)).unwrap() else { panic!("saved") };
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(error.to_string().starts_with("write ") && cause.contains("No space left"), "{error}: {cause}");
+    assert_eq!(serving(&store), (1, 2));
+    assert_eq!(serving(&Store::open(directory.path(), "node-1").0), (1, 1));
+    assert!(store.save_again().unwrap());
+    assert_eq!(serving(&Store::open(directory.path(), "node-1").0), (1, 2));
+}
+
+#[test]
+fn a_damaged_database_makes_room_for_a_whole_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(directory.path(), "node-1");
+    let geo = database(4, 24, &[("91.0.0.0/8", nested("SG", "Singapore", 1.3, 103.8))]);
+    let digest = wire::digest(&geo);
+    let named = |number| Snapshot { geo: vec![digest.clone()], ..snapshot(1, number) };
+    store.put_geo(&digest, &geo).unwrap();
+    let _ = offer(&store, &named(1)).unwrap();
+    for damaged in [&b"none"[..], &geo[..geo.len() / 2]] {
+        fs::write(geo_path(directory.path(), &digest), damaged).unwrap();
+        let (store, errors) = Store::open(directory.path(), "node-1");
+        assert!(errors.is_empty() && serving(&store).1 > 0, "{errors:?}");
+        // The next one is not refused for it: the node is told what to fetch.
+        let missing = offer(&store, &named(9)).unwrap_err();
+        assert!(matches!(&missing, Refusal::MissingGeo { missing, .. } if *missing == [digest.clone()]), "{missing}");
+        assert_eq!(missing.to_string(), "snapshot 9 needs 1 geo databases that are not here yet");
+    }
+    let (store, _) = Store::open(directory.path(), "node-1");
+    store.put_geo(&digest, &geo).unwrap();
+    let _ = offer(&store, &named(9)).unwrap();
+    assert_eq!(serving(&store), (1, 9));
 }
 
 #[test]
