@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -105,6 +106,17 @@ pub(crate) struct HubArgs {
     /// The region it runs in: what dies together with it. Its word on silent agents then counts as that region's.
     #[arg(long)]
     pub(crate) region: Option<String>,
+    /// How long the certificates of agents and DNS nodes are good, such as 720h; each is renewed from a third of it on.
+    #[arg(long, default_value = "2160h", value_parser = certificate_lifetime, value_name = "DURATION")]
+    pub(crate) certificate_lifetime: Duration,
+}
+
+/// From a minute, below which a renewal that is tried again may come too late, to the ninety days that the Kubernetes
+/// API allows its own at most (KEP-4317) and that we have by default.
+fn certificate_lifetime(text: &str) -> Result<Duration, String> {
+    let given = api::v1alpha1::parse_duration(text).map_err(|error| error.to_string())?;
+    let allowed = Duration::from_secs(60)..=tunnel::identity::CLIENT_LIFETIME;
+    if allowed.contains(&given) { Ok(given) } else { Err("write a duration from 1m to 2160h (90 days)".to_owned()) }
 }
 
 #[derive(clap::Args, Debug)]

@@ -78,6 +78,7 @@ pub struct Credentials {
     secrets: Api<Secret>,
     maps: Api<ConfigMap>,
     namespace: String,
+    lifetime: Duration,
 }
 
 impl Credentials {
@@ -87,7 +88,14 @@ impl Credentials {
             secrets: Api::namespaced(client.clone(), namespace),
             maps: Api::namespaced(client.clone(), namespace),
             namespace: namespace.to_owned(),
+            lifetime: CLIENT_LIFETIME,
         }
+    }
+
+    /// The same, for certificates that are good for `lifetime` instead of [`CLIENT_LIFETIME`].
+    #[must_use]
+    pub fn with_lifetime(self, lifetime: Duration) -> Self {
+        Self { lifetime, ..self }
     }
 
     /// Reads the authority, or makes it at the very first start; then says publicly where and who the hub is.
@@ -139,7 +147,8 @@ impl Credentials {
             let bytes = secret.data.as_ref().and_then(|data| data.get(key)).map(|b| b.0.clone()).unwrap_or_default();
             String::from_utf8(bytes).unwrap_or_default()
         };
-        Ok(Authority::from_pem(&text("tls.crt"), &text("tls.key"))?)
+        let read = Authority::from_pem(&text("tls.crt"), &text("tls.key"));
+        read.map_err(|error| self.damaged(AUTHORITY, &error.to_string()))
     }
 
     /// Makes a join token for a cluster's agent or a DNS node, with the rights of whoever calls this.
@@ -219,7 +228,7 @@ impl Credentials {
         let malformed = |e: tunnel::identity::IdentityError| Refusal::new(RefusalCode::Malformed, e.to_string());
         let role = Role::from_word(&text(&secret, "role")).ok_or_else(unknown)?;
         let subject = Subject::new(role, &text(&secret, "name"), &request.uid).map_err(malformed)?;
-        let signed = sign(authority, &request.csr, &subject)?;
+        let signed = self.sign(authority, &request.csr, &subject)?;
         if used_by.is_empty() {
             secret.data.get_or_insert_default().insert("used-by".to_owned(), ByteString(key.into_bytes()));
             secret.data.get_or_insert_default().insert("uid".to_owned(), ByteString(request.uid.clone().into_bytes()));
@@ -229,6 +238,17 @@ impl Credentials {
                 .map_err(|e| unavailable(format!("the hub cannot note that the token was used: {e}; try again")))?;
         }
         Ok(signed)
+    }
+
+    /// Signs a request for `subject`, whatever else the request asks for.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when the request cannot be read.
+    pub fn sign(&self, authority: &Authority, csr: &[u8], subject: &Subject) -> Result<Signed, Refusal> {
+        let chain_pem = authority
+            .sign(csr, subject, SystemTime::now(), self.lifetime)
+            .map_err(|e| Refusal::new(RefusalCode::Malformed, e.to_string()))?;
+        Ok(Signed { chain_pem, ca_pem: authority.certificate_pem().to_owned() })
     }
 
     fn wrong(&self, verb: &'static str, object: &str, source: kube::Error) -> CredentialError {
@@ -243,17 +263,6 @@ impl Credentials {
     fn damaged(&self, object: &str, what: &str) -> CredentialError {
         CredentialError::Damaged { object: object.to_owned(), namespace: self.namespace.clone(), what: what.to_owned() }
     }
-}
-
-/// Signs a request for `subject`, whatever else the request asks for.
-///
-/// # Errors
-/// A [`Refusal`] when the request cannot be read.
-pub fn sign(authority: &Authority, csr: &[u8], subject: &Subject) -> Result<Signed, Refusal> {
-    let chain_pem = authority
-        .sign(csr, subject, SystemTime::now(), CLIENT_LIFETIME)
-        .map_err(|e| Refusal::new(RefusalCode::Malformed, e.to_string()))?;
-    Ok(Signed { chain_pem, ca_pem: authority.certificate_pem().to_owned() })
 }
 
 fn object_name(token: &str) -> String {

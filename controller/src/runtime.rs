@@ -63,6 +63,8 @@ pub struct Config {
     pub geoip: Vec<PathBuf>,
     /// Its own region: its failure domain in votes.
     pub region: Option<String>,
+    /// How long the certificates of agents and DNS nodes are good.
+    pub certificate_lifetime: Duration,
 }
 
 /// Why a hub ended.
@@ -138,7 +140,7 @@ async fn lead(
     metrics: &Metrics,
     stop: &CancellationToken,
 ) -> Result<(), HubError> {
-    let credentials = Credentials::new(&config.client, &config.namespace);
+    let credentials = Credentials::new(&config.client, &config.namespace).with_lifetime(config.certificate_lifetime);
     let authority = credentials.open(&config.advertise).await?;
     let (store, choice) = ChoiceStore::load(config.client.clone(), &config.namespace).await?;
     let blobs = Blobs::default();

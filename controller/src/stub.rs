@@ -11,7 +11,7 @@ use tunnel::message::{Hello, HelloAck, Refusal, Signed};
 use tunnel::server::{Backend, Enrolment};
 
 use crate::core::Decision;
-use crate::credentials::{Credentials, sign};
+use crate::credentials::Credentials;
 
 /// Blobs that peers may fetch, swapped whole with each decision.
 #[derive(Clone, Default)]
@@ -102,7 +102,7 @@ impl Backend for HubBackend {
 
     async fn renew(&self, peer: &Peer, csr: &[u8]) -> Result<Signed, Refusal> {
         tracing::info!(%peer, "certificate renewed");
-        sign(&self.authority, csr, &peer.subject())
+        self.credentials.sign(&self.authority, csr, &peer.subject())
     }
 
     fn revoked(&self, _peer: &Peer) -> bool {

@@ -1,5 +1,6 @@
 //! `isochrone hub`.
 
+use ::dns::locate::Mmdb;
 use anyhow::{Context as _, Result, bail};
 use controller::runtime::{Config, run as run_hub};
 
@@ -13,6 +14,10 @@ pub(super) async fn run(args: HubArgs) -> Result<()> {
             bail!("--advertise {address} has no port: write HOST:PORT, such as hub.example.com:7443");
         }
     }
+    // A database that is none would be refused by every DNS node, and with it every snapshot.
+    for file in &args.geoip {
+        Mmdb::open(file).context("--geoip")?;
+    }
     let config = Config {
         client: kube_client(&args.kube).await?,
         namespace: args.kube.namespace,
@@ -23,6 +28,7 @@ pub(super) async fn run(args: HubArgs) -> Result<()> {
         admin: args.admin,
         geoip: args.geoip,
         region: args.region,
+        certificate_lifetime: args.certificate_lifetime,
     };
     run_hub(config, until_signal()?).await.context("hub")
 }
