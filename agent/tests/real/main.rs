@@ -3,9 +3,9 @@
 //! One cluster, several stories, each in namespaces of its own; the hub is played by the test.
 
 mod fields;
+mod refusals;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent::config::{Config, KubeAccess, NAMESPACE};
@@ -38,8 +38,10 @@ async fn real_delivery_with_the_shipped_rights() -> anyhow::Result<()> {
         }
     }
     let kubeconfig = cluster.kubeconfig_for_service_account(NAMESPACE, agent::AGENT).await?;
+    // It lets everything through until it is told otherwise.
+    let proxy = refusals::Proxy::start(&KubeAccess::Kubeconfig(kubeconfig)).await?;
 
-    let mut hub = Hub::start(&kubeconfig);
+    let mut hub = Hub::start(proxy.access());
     hub.report_is_of(&cluster).await?;
     ready_and_pruned_and_removed(&mut hub, &cluster).await.context("ready, pruned, removed")?;
     a_definition_needs_the_owners_consent(&mut hub, &cluster).await.context("CRD and custom resource")?;
@@ -50,7 +52,12 @@ async fn real_delivery_with_the_shipped_rights() -> anyhow::Result<()> {
     fields::what_the_app_ignores_is_left(&mut hub, &cluster).await.context("ignored differences")?;
     fields::a_fight_is_reported_and_ended(&mut hub, &cluster).await.context("contested fields")?;
     fields::adoption_is_as_the_app_says(&mut hub, &cluster).await.context("adoption")?;
-    let hub = drift_is_corrected_also_without_a_hub(hub, &cluster, &kubeconfig).await.context("drift, restart")?;
+    refusals::a_refused_list_prunes_nothing(&proxy, &mut hub, &cluster).await.context("refused lists")?;
+    refusals::a_prune_that_is_cut_short_is_ended_later(&proxy, &mut hub, &cluster)
+        .await
+        .context("a prune cut short")?;
+    let hub = drift_is_corrected_also_without_a_hub(hub, &cluster, proxy.access()).await.context("drift, restart")?;
+    let hub = refusals::an_altered_memory_removes_nothing(hub, &cluster, proxy.access()).await.context("memory")?;
     hub.stop().await?;
     cluster.stop().await;
     Ok(())
@@ -201,7 +208,7 @@ async fn refused_namespaces(hub: &mut Hub, cluster: &Cluster) -> anyhow::Result<
 async fn drift_is_corrected_also_without_a_hub(
     mut hub: Hub,
     cluster: &Cluster,
-    kubeconfig: &Path,
+    access: &KubeAccess,
 ) -> anyhow::Result<Hub> {
     // Larger than one piece of the memory.
     let big = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "big"}, "data": {"a": "x".repeat(600 << 10)}});
@@ -227,7 +234,7 @@ async fn drift_is_corrected_also_without_a_hub(
     hub.stop().await?;
     kubectl(cluster, &["-n", "hold", "delete", "deployments", "web"], &Value::Null).await?;
     kubectl(cluster, &["-n", "hold", "delete", "secrets", "key"], &Value::Null).await?;
-    let mut hub = Hub::start(kubeconfig);
+    let mut hub = Hub::start(access);
     await_object(cluster, "hold", apps, "web", |o| o.is_some()).await?;
     await_object(cluster, "hold", ("", "v1", "Secret"), "key", |o| o.is_some()).await?;
     let entry = hub.until("hold", "web", |e| e.phase() == Phase::Ready).await?;
@@ -262,8 +269,8 @@ struct Hub {
 }
 
 impl Hub {
-    fn start(kubeconfig: &Path) -> Self {
-        let config = Config { kube: KubeAccess::Kubeconfig(PathBuf::from(kubeconfig)), namespace: NAMESPACE.into() };
+    fn start(access: &KubeAccess) -> Self {
+        let config = Config { kube: access.clone(), namespace: NAMESPACE.into() };
         let (input, mut inputs) = mpsc::unbounded_channel();
         let (to_engine, engine_rx) = mpsc::channel(1);
         let (engine_tx, output) = mpsc::channel(1);
@@ -355,6 +362,8 @@ impl Hub {
         match self.output.recv().await.context("the engine ended")? {
             Output::Ledger(ledger) => self.ledger = ledger,
             Output::Cluster(report) => self.cluster = Some(report),
+            // One that has just started has rendered nothing yet.
+            Output::Fetch(_) if self.renders.is_empty() => {}
             Output::Fetch(digest) => {
                 let bytes = self.renders.get(&digest).context("asks for a blob that nobody named")?.clone();
                 self.send(Input::Blob { digest, bytes: bytes.into() });
