@@ -56,12 +56,20 @@ impl System {
     /// # Errors
     /// When a step fails; the text holds what the step said.
     pub async fn start(world: &World, program: &Path) -> anyhow::Result<Self> {
+        Self::start_with(world, program, &[]).await
+    }
+
+    /// The same, with further arguments of `isochrone hub`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(world: &World, program: &Path, hub_args: &[&str]) -> anyhow::Result<Self> {
         let dir = world.dir().join("isochrone");
         std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         let program = program.to_owned();
         let (launches, running, addresses) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut system = Self { program, dir, launches, running, addresses };
-        system.install_hub(world).await?;
+        system.install_hub(world, hub_args).await?;
         for (index, member) in world.members.iter().enumerate() {
             system.install_member(world, index, member).await?;
         }
@@ -70,7 +78,7 @@ impl System {
         Ok(system)
     }
 
-    async fn install_hub(&mut self, world: &World) -> anyhow::Result<()> {
+    async fn install_hub(&mut self, world: &World, more: &[&str]) -> anyhow::Result<()> {
         let hub = &world.hub;
         self.apply(hub, &["crds"]).await?;
         kubectl(hub, &["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"], "").await?;
@@ -94,7 +102,7 @@ impl System {
             "--region",
             &world.hub_region,
         ];
-        self.launch(Role::Hub, place, &args)?;
+        self.launch(Role::Hub, place, &[&args, more].concat())?;
         // Its authority must be there before tokens can be made.
         let wait = ["wait", "-n", NAMESPACE, "--for=create", "--timeout=30s", "configmap/isochrone-trust"];
         kubectl(hub, &wait, "").await.map_err(|error| error.context(self.tails()))?;
@@ -248,6 +256,24 @@ impl System {
         if let Some(hub) = hub {
             stop(&hub, GOODBYE).await;
         }
+    }
+
+    /// Where a role listens; which ports, its own documentation says.
+    ///
+    /// # Errors
+    /// When there is no such role.
+    pub fn address(&self, role: &Role) -> anyhow::Result<Ipv4Addr> {
+        self.addresses.get(role).copied().with_context(|| format!("there is no {role:?}"))
+    }
+
+    /// Everything that a role has written, over all its starts.
+    ///
+    /// # Errors
+    /// When it was never started, or its log cannot be read.
+    pub fn log(&self, role: &Role) -> anyhow::Result<String> {
+        let launch = self.launches.get(role).with_context(|| format!("{role:?} was never started"))?;
+        let bytes = std::fs::read(&launch.log).with_context(|| format!("reading {}", launch.log.display()))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The last lines that every role wrote, for an error.

@@ -52,7 +52,7 @@ async fn delivered_everywhere(world: &World) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn ready(world: &World, app: &str) -> anyhow::Result<()> {
+pub(crate) async fn ready(world: &World, app: &str) -> anyhow::Result<()> {
     let app = format!("apps.isochrone.dev/{app}");
     let waited = kubectl(&world.hub, &["wait", "-n", "shop", "--for=condition=Ready", "--timeout=60s", &app], "").await;
     if let Err(error) = waited {
@@ -63,7 +63,7 @@ async fn ready(world: &World, app: &str) -> anyhow::Result<()> {
 }
 
 /// Asks until `wanted` holds, a bounded time: what is awaited is another process's word.
-async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
     let started = Instant::now();
     let mut last = None;
     while started.elapsed() < Duration::from_secs(60) {
@@ -149,10 +149,10 @@ async fn every_address_as_the_naive_look_up_says(world: &World, system: &System)
 }
 
 /// A small seeded generator (xorshift64*), so that the ten thousand are the same everywhere.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u32 {
+    pub(crate) fn next(&mut self) -> u32 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

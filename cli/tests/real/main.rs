@@ -4,8 +4,11 @@
 //! clusters' programs.
 
 mod api;
+mod bad;
 mod delivery;
+mod disk;
 mod failover;
+mod garbage;
 
 /// The binary under test.
 const ISOCHRONE: &str = env!("CARGO_BIN_EXE_isochrone");
