@@ -478,9 +478,10 @@ impl Applier {
 
     /// Adds to a refusal for want of rights what the cluster's owner may do about it.
     fn with_hint(&self, w: &Pass<'_>, id: &ObjectId, served: &Kind, mut failure: Failure) -> Failure {
-        let user = names::app_user(&w.subject.app.namespace);
-        if failure.reason == "Forbidden" && failure.message.contains(&format!("User \"{user}\" cannot")) {
-            let hint = failure::hint(&w.subject.app.namespace, id, &served.resource);
+        let object = w.objects.get(id).map_or(&Value::Null, |object| &object.json);
+        if failure.reason == "Forbidden"
+            && let Some(hint) = failure::hint(&w.subject.app.namespace, id, &served.resource, object, &failure.message)
+        {
             failure.message = format!("{}. The cluster's owner may allow it: {hint}", failure.message);
         }
         failure
