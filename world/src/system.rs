@@ -213,6 +213,16 @@ impl System {
         Ok(())
     }
 
+    /// Asks a role to end (SIGTERM), as whoever upgrades it does, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it does not run, or had to be killed.
+    pub async fn end(&mut self, role: &Role) -> anyhow::Result<()> {
+        let process = self.running.remove(role).with_context(|| format!("{role:?} does not run"))?;
+        ensure!(stop(&process, GOODBYE).await, "{role:?} did not end within {} s", GOODBYE.as_secs());
+        Ok(())
+    }
+
     /// Starts a role again, as it was started first.
     ///
     /// # Errors
