@@ -5,10 +5,12 @@
 
 mod api;
 mod bad;
+mod crowd;
 mod delivery;
 mod disk;
 mod failover;
 mod garbage;
+mod upkeep;
 
 /// The binary under test.
 const ISOCHRONE: &str = env!("CARGO_BIN_EXE_isochrone");
