@@ -8,6 +8,7 @@
 //!
 //! Code map:
 //! * [`inventory`] → [`placement`] — where an app runs; [`hosts`] — who owns which name.
+//! * [`withdrawal`] — when a copy that is not wanted any more may go: after its users.
 //! * [`steering`] — which cluster answers one client: ranking by estimate, choice by health.
 //! * [`failover`] — which clusters are healthy, as one DNS node decides it: votes of failure domains, damping.
 //! * [`plan`] — what an agent does to its cluster, deletions last and gated; which orders it obeys.
@@ -24,3 +25,4 @@ pub mod placement;
 pub mod plan;
 pub mod steering;
 pub mod time;
+pub mod withdrawal;

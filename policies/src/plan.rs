@@ -22,7 +22,7 @@ pub mod fields;
 mod object;
 mod wave;
 
-pub use admit::{Offer, Order, Refusal, admit, admit_epoch, admit_snapshot, refuse_namespace};
+pub use admit::{Offer, Order, Refusal, admit, admit_epoch, admit_snapshot, refuse_namespace, term_to_take};
 pub use object::{GroupKind, ObjectId};
 pub use wave::{Wave, wave};
 

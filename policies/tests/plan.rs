@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use policies::id::{Epoch, Term};
 use policies::plan::{
     Action, Adopt, Gate, GroupKind, Intent, Listing, Mark, ObjectId, Offer, Order, PlanReport, Seen, SetRecord, State,
-    Terms, Verdict, Wanted, admit, admit_epoch, admit_snapshot, plan, refuse_namespace,
+    Terms, Verdict, Wanted, admit, admit_epoch, admit_snapshot, plan, refuse_namespace, term_to_take,
 };
 use proptest::prelude::*;
 
@@ -383,4 +383,14 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_leader_that_was_set_back_takes_the_next_term_above_all_that_were_obeyed() {
+    let take = |own, obeyed: &[u64]| term_to_take(Term(own), obeyed.iter().copied().map(Term)).map(|term| term.0);
+    assert_eq!(take(3, &[]), None);
+    assert_eq!(take(3, &[1, 3, 2]), None, "its own is not taken again: that is the usual start");
+    assert_eq!(take(3, &[7, 4]), Some(8));
+    assert_eq!(take(3, &[u64::MAX, 5, 3_000_000]), Some(6), "nobody can have led so often");
+    assert_eq!(take(u64::MAX, &[u64::MAX]), None);
 }

@@ -106,6 +106,23 @@ pub fn admit(highest: Order, offered: Order) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Terms that a leader may skip to be obeyed again. A term is one start of a hub, so between a backup and its restore
+/// there may have been one every second for eleven days; whoever reports more is damaged or lies, and one such report
+/// must not use up the numbers that a Lease can count.
+const TERMS_SKIPPED_MAX: u64 = 1_000_000;
+
+/// The term that a leader must take to be obeyed again, when somebody has `obeyed` a higher one: the next above
+/// the highest. `None`: its own is the highest.
+///
+/// A hub whose cluster was restored from a backup counts the terms of its Lease anew, and everybody refuses it. A leader
+/// that merely lost its Lease sees the same; so the new term must be written **into the Lease**, by whoever still holds
+/// it, before it is used.
+pub fn term_to_take(own: Term, obeyed: impl IntoIterator<Item = Term>) -> Option<Term> {
+    let possible = own.0.saturating_add(TERMS_SKIPPED_MAX);
+    let highest = obeyed.into_iter().filter(|term| term.0 <= possible).max()?;
+    (highest > own).then(|| Term(highest.0.saturating_add(1)))
+}
+
 /// Whether a decision about one app is obeyed after `highest`.
 pub fn admit_epoch(highest: Epoch, offered: Epoch) -> Result<(), Refusal> {
     if offered < highest { Err(Refusal::StaleEpoch { offered, highest }) } else { Ok(()) }
