@@ -10,9 +10,12 @@
 //! * An expired certificate is accepted for [`RENEWAL_GRACE`], for renewal only; [`Peer::expired`] says so, and the
 //!   server holds its bearer to that.
 //!
+//! * What is no longer welcome is a [`Revocation`]; whoever verifies (hub, DNS nodes) is told them by its owner.
+//!
 //! Nothing here reads a clock or a file: `now` is an argument, directories are [`state`](crate::state)'s. Absent: a
-//! rotation of the authority, and revocation lists (the hub is the only verifier; it asks its owner).
+//! rotation of the authority.
 
+mod revocation;
 mod token;
 mod verify;
 
@@ -29,6 +32,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509CertificationRequest};
 
+pub use revocation::Revocation;
 pub use token::{Token, TokenError, hash_secret};
 pub(crate) use verify::{client_tls, enrol_tls, fellow_tls, server_tls};
 
@@ -208,6 +212,8 @@ pub struct Peer {
     pub uid: String,
     /// The certificate's serial number in lower-case hexadecimal.
     pub serial: String,
+    /// The certificate's beginning.
+    pub not_before: SystemTime,
     /// The certificate's end.
     pub not_after: SystemTime,
     /// It is past that end, within [`RENEWAL_GRACE`]: good for renewal only.
@@ -227,9 +233,9 @@ impl Peer {
             return Err(IdentityError::NoPeer);
         };
         let Subject { role, name, uid } = Subject::from_uri(uri).ok_or(IdentityError::NoPeer)?;
-        let (_, not_after) = validity(&certificate);
+        let (not_before, not_after) = validity(&certificate);
         let serial = certificate.raw_serial().iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Self { role, name, uid, serial, not_after, expired: now > not_after })
+        Ok(Self { role, name, uid, serial, not_before, not_after, expired: now > not_after })
     }
 
     /// Reads it from the first certificate of a PEM text that we signed or were given by the hub.

@@ -369,14 +369,16 @@ impl Stub {
         for session in &sessions {
             session.go_away(Code::Draining, reason);
         }
+        let until = Instant::now() + DRAIN;
         let all_gone = async {
             for session in &sessions {
                 session.gone().await;
             }
         };
-        let _ = tokio::time::timeout(DRAIN, all_gone).await;
+        let _ = tokio::time::timeout_at(until, all_gone).await;
         self.shared.endpoint.close(quinn::VarInt::from_u32(Code::Draining.number()), reason.as_bytes());
-        let _ = tokio::time::timeout(DRAIN, self.shared.endpoint.wait_idle()).await;
+        // What is said last is on its way; nobody is waited for who does not confirm it.
+        let _ = tokio::time::timeout_at(until, self.shared.endpoint.wait_idle()).await;
     }
 }
 
