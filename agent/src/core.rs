@@ -6,6 +6,8 @@
 //! * **Kept before done.** A decision is written into the agent's own cluster before it is acted on. Else an agent that
 //!   restarts without a hub would go back to what it was told before, and delete by stale intent.
 //! * **Each app on its own.** Own backoff, own epoch, own run; a slow or failing app delays no other.
+//! * **Dismissed means still.** An agent whose certificate was revoked, or whose cluster was forgotten, applies, corrects
+//!   and deletes nothing, over restarts too, until a hub lets it in again.
 //! * **An app that the hub does not name is left alone**: neither removed nor corrected; its entry stays in the ledger,
 //!   so that a hub which lost its memory learns of it, and its epoch is not forgotten.
 
@@ -130,6 +132,7 @@ pub struct Core {
     fetching: BTreeMap<Digest, Instant>,
     keep: Keeping,
     runs: u64,
+    dismissed: bool,
     /// Why the last desired state was refused, until one is taken in.
     refused: Option<Refusal>,
     published: Option<(Ledger, Instant)>,
@@ -196,6 +199,7 @@ impl Core {
         self.now = now;
         self.highest = Order { term: Term(kept.term), number: kept.number };
         self.blobs = blobs;
+        self.dismissed = kept.dismissed;
         for kept in kept.apps {
             let Some(desired) = kept.desired else { continue };
             let app = AppId::new(desired.namespace.clone(), desired.name.clone());
@@ -269,9 +273,16 @@ impl Core {
         self.advance(now);
         self.published = None;
         self.touched = true;
+        self.set_dismissed(false);
         for at in self.fetching.values_mut() {
             *at = now;
         }
+    }
+
+    /// The hub has revoked this agent's certificate.
+    pub fn handle_dismissed(&mut self, now: Instant) {
+        self.advance(now);
+        self.set_dismissed(true);
     }
 
     /// How the write `seq` went.
@@ -371,6 +382,7 @@ impl Core {
         let publish = self.published.as_ref().filter(|_| self.touched).map(|(_, at)| *at + PUBLISH);
         let runnable = |a: &&App| a.running.is_none() && !a.absent && a.held_seq <= self.keep.done;
         let runs = self.apps.values().filter(runnable).filter_map(|a| a.due).map(|d| d.at).min();
+        let runs = runs.filter(|_| !self.dismissed);
         // All places taken: the next is free when a run ends, or becomes slow.
         let runs = if self.busy() < RUNS { runs } else { runs.map(|at| at.max(self.next_slow())) };
         fetch.chain(keep).chain(publish).chain(runs).min()
@@ -383,6 +395,12 @@ impl Core {
 
     fn advance(&mut self, now: Instant) {
         self.now = self.now.max(now);
+    }
+
+    fn set_dismissed(&mut self, dismissed: bool) {
+        if std::mem::replace(&mut self.dismissed, dismissed) != dismissed {
+            self.keep.told += 1;
+        }
     }
 
     /// One app of a desired state that was admitted.
@@ -460,13 +478,18 @@ impl Core {
             cascade: a.cascade,
             epoch: a.epoch.0,
         });
-        let kept = Kept { term: self.highest.term.0, number: self.highest.number, apps: apps.collect() };
+        let kept = Kept {
+            term: self.highest.term.0,
+            number: self.highest.number,
+            apps: apps.collect(),
+            dismissed: self.dismissed,
+        };
         let blobs = kept.renders().into_iter().filter_map(|d| self.blobs.get(&d).map(|b| (d, b.clone()))).collect();
         Some(Command::Keep { seq: self.keep.asked, kept, blobs })
     }
 
     fn poll_run(&mut self) -> Option<Command> {
-        if self.busy() >= RUNS {
+        if self.dismissed || self.busy() >= RUNS {
             return None;
         }
         let done = self.keep.done;

@@ -49,6 +49,8 @@ pub enum Input {
     },
     /// A new session with a hub: what it may have missed is said again.
     Connected,
+    /// The hub has revoked this agent's certificate.
+    Dismissed,
 }
 
 /// What the hub is told or asked.
@@ -189,6 +191,7 @@ impl Engine {
                 self.outbox.fetches.remove(&digest);
                 self.core.handle_blob(now, &digest, bytes);
             }
+            Input::Dismissed => self.core.handle_dismissed(now),
             Input::Connected => {
                 self.core.handle_connected(now);
                 self.outbox.cluster.clone_from(&self.last_cluster);

@@ -70,6 +70,8 @@ pub struct Joined {
     pub identity: Identity,
     /// Whom it dials.
     pub hubs: Vec<String>,
+    /// Id of the token that it joined with; empty where an earlier version did not write it down.
+    pub token: String,
 }
 
 /// Keeps the identity.
@@ -83,7 +85,8 @@ impl IdentityStore {
         Self { secrets: Api::namespaced(client.clone(), namespace) }
     }
 
-    /// The stored identity, or a new one for `token`; asks until a hub answers.
+    /// The stored identity, or a new one for `token`; asks until a hub answers. With a token other than the one that the
+    /// stored identity came by, it joins anew, for a new key, if a hub lets it.
     ///
     /// # Errors
     /// [`JoinError`]; a hub out of reach is waited for.
@@ -101,14 +104,17 @@ impl IdentityStore {
             if peer.uid != uid {
                 return Err(foreign(format!("the UID of its namespace kube-system is {uid}")));
             }
-            if let Some(token) = token {
-                if token.name != peer.name {
-                    return Err(foreign(format!("the token is for cluster {}", token.name)));
-                }
-                tracing::info!("joined already; the token is not needed");
-            }
             let hubs = field("hubs").map(|hubs| hubs.lines().map(str::to_owned).collect()).unwrap_or_default();
-            return Ok(Joined { identity, hubs });
+            let joined = Joined { identity, hubs, token: field("token").unwrap_or_default() };
+            let Some(token) = token else { return Ok(joined) };
+            if token.name != peer.name {
+                return Err(foreign(format!("the token is for cluster {}", token.name)));
+            }
+            if joined.token.is_empty() || joined.token == token.id {
+                tracing::info!("joined already; the token is not needed");
+                return Ok(joined);
+            }
+            return self.join_anew(uid, token, joined).await;
         }
         let token = token.ok_or(JoinError::NoToken)?;
         let key = match field("tls.key") {
@@ -120,9 +126,26 @@ impl IdentityStore {
             }
         };
         let identity = until_answered(&token, uid, &key).await?;
-        self.save(&Joined { identity: identity.clone(), hubs: token.hubs.clone() }).await?;
         tracing::info!(cluster = %token.name, "joined");
-        Ok(Joined { identity, hubs: token.hubs })
+        let joined = Joined { identity, hubs: token.hubs, token: token.id };
+        self.save(&joined).await?;
+        Ok(joined)
+    }
+
+    /// Whatever speaks against it, the identity that is stored goes on to serve: an agent must start without a hub.
+    async fn join_anew(&self, uid: &str, token: Token, stored: Joined) -> Result<Joined, JoinError> {
+        match enrol(&token, uid, &Key::generate()?, &Timing::default()).await {
+            Ok(identity) => {
+                tracing::info!(cluster = %token.name, "joined anew");
+                let joined = Joined { identity, hubs: token.hubs, token: token.id };
+                self.save(&joined).await?;
+                Ok(joined)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot join anew with this token; goes on with the identity that is stored");
+                Ok(stored)
+            }
+        }
     }
 
     /// Keeps an identity, such as a renewed one.
@@ -130,13 +153,14 @@ impl IdentityStore {
     /// # Errors
     /// [`JoinError::Kube`].
     pub async fn save(&self, joined: &Joined) -> Result<(), JoinError> {
-        let Joined { identity, hubs } = joined;
+        let Joined { identity, hubs, token } = joined;
         let hubs = hubs.join("\n");
         self.write(&[
             ("tls.key", &identity.key_pem),
             ("tls.crt", &identity.certificate_pem),
             ("ca.crt", &identity.ca_pem),
             ("hubs", &hubs),
+            ("token", token),
         ])
         .await
     }

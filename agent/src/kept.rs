@@ -16,6 +16,9 @@ pub struct Kept {
     /// Apps, ordered by namespace and name.
     #[prost(message, repeated, tag = "3")]
     pub apps: Vec<KeptApp>,
+    /// The hub does not want this agent any more: it does nothing until a hub lets it in again.
+    #[prost(bool, tag = "4")]
+    pub dismissed: bool,
 }
 
 /// One app, as far as its render has arrived.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::wire::{Desired, topic};
 use bytes::Bytes;
 use kube::Client;
+use lease::{Leadership, LeaseError};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use prost::Message as _;
@@ -16,12 +17,14 @@ use tokio_util::sync::CancellationToken;
 use tunnel::Timing;
 use tunnel::client::{Link, LinkConfig, LinkEvent, Toward};
 use tunnel::identity::random_id;
-use tunnel::message::Hello;
+use tunnel::message::{Hello, RefusalCode};
 
 use crate::config::{self, KubeAccess};
 use crate::engine::{Engine, EngineError, Input, Output};
 use crate::enrol::{IdentityStore, JoinError, Joined, cluster_uid};
 
+/// Name of the Lease that the agent which applies holds.
+const LEASE: &str = "isochrone-agent";
 /// Messages on their way between link and engine; each side takes them as they come.
 const MESSAGES: usize = 64;
 /// A render is small; what has not come by then is asked for again by the engine.
@@ -44,6 +47,9 @@ pub struct Config {
 /// Why an agent ended.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
+    /// Its place among the agents of its cluster.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
     /// Identity.
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -64,12 +70,14 @@ pub enum AgentError {
     Panicked(#[source] tokio::task::JoinError),
 }
 
-/// Runs the agent until `stop`. Delivery starts at once from what the agent was told before; the hub may come later.
+/// Runs the agent until `stop`. Of several in one cluster one works and the others wait for its Lease. Delivery starts at
+/// once from what the agent was told before; the hub may come later.
 ///
 /// # Errors
 /// [`AgentError`]. Ending changes nothing in the cluster.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentError> {
     let readiness = admin::Readiness::default();
+    readiness.set("lease", Err("waiting for the Lease: another agent works here".into()));
     readiness.set("identity", Err("joining".into()));
     readiness.set("tunnel", Err("no session with the hub yet".into()));
     let connected = Gauge::<i64>::default();
@@ -78,22 +86,52 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentErr
     admin::serve(config.admin, readiness.clone(), registry, axum::Router::new(), stop.clone()).await?;
 
     let client = Client::try_from(config.kube.clone()).map_err(AgentError::Client)?;
+    loop {
+        let (mut leadership, _) = tokio::select! {
+            leadership = Leadership::acquire(client.clone(), &config.namespace, LEASE, &config.instance) => leadership?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        readiness.set("lease", Ok(()));
+        tokio::select! {
+            ended = work(&config, &client, &readiness, &connected, &stop) => {
+                leadership.release().await;
+                return ended;
+            }
+            // Dropped, the work has ended: nothing is applied by whoever has lost its place.
+            lost = leadership.keep() => {
+                tracing::warn!(%lost, "holds still until the Lease is its own again");
+                readiness.set("lease", Err(lost.to_string()));
+                connected.set(0);
+            }
+        }
+    }
+}
+
+/// Delivers and talks to the hub until `stop`.
+async fn work(
+    config: &Config,
+    client: &Client,
+    readiness: &admin::Readiness,
+    connected: &Gauge,
+    stop: &CancellationToken,
+) -> Result<(), AgentError> {
     let (to_engine, inputs) = mpsc::channel(MESSAGES);
     let (outputs, from_engine) = mpsc::channel(MESSAGES);
     let delivery =
-        config::Config { kube: KubeAccess::Given(Box::new(config.kube)), namespace: config.namespace.clone() };
-    let mut engine = tokio::spawn(Engine::run(delivery, inputs, outputs, stop.clone()));
+        config::Config { kube: KubeAccess::Given(Box::new(config.kube.clone())), namespace: config.namespace.clone() };
+    let mut engine = JoinSet::new();
+    engine.spawn(Engine::run(delivery, inputs, outputs, stop.clone()));
 
-    let store = IdentityStore::new(&client, &config.namespace);
+    let store = IdentityStore::new(client, &config.namespace);
     let joined = tokio::select! {
-        joined = join(&client, &store, config.join.as_deref()) => joined?,
-        ended = &mut engine => return ended.map_err(AgentError::Panicked)?.map_err(AgentError::Engine),
+        joined = join(client, &store, config.join.as_deref()) => joined?,
+        Some(ended) = engine.join_next() => return ended.map_err(AgentError::Panicked)?.map_err(AgentError::Engine),
         () = stop.cancelled() => return Ok(()),
     };
     readiness.set("identity", Ok(()));
     let hello = Hello {
         software: env!("CARGO_PKG_VERSION").to_owned(),
-        instance: config.instance,
+        instance: config.instance.clone(),
         boot: random_id(),
         ..Hello::default()
     };
@@ -104,12 +142,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentErr
         hello,
         timing: Timing::default(),
     })?;
-    let mut bridge = Bridge { link: Arc::new(link), store, hubs: joined.hubs, to_engine, fetches: JoinSet::new() };
+    let mut bridge = Bridge {
+        link: Arc::new(link),
+        store,
+        hubs: joined.hubs,
+        token: joined.token,
+        to_engine,
+        fetches: JoinSet::new(),
+    };
     let ended = tokio::select! {
-        () = bridge.run(events, from_engine, &readiness, &connected) => Ok(()),
-        ended = &mut engine => ended.map_err(AgentError::Panicked)?.map_err(AgentError::Engine),
+        () = bridge.run(events, from_engine, readiness, connected) => Ok(()),
+        Some(ended) = engine.join_next() => ended.map_err(AgentError::Panicked)?.map_err(AgentError::Engine),
         () = stop.cancelled() => Ok(()),
     };
+    engine.shutdown().await;
     bridge.fetches.shutdown().await;
     if let Some(link) = Arc::into_inner(bridge.link) {
         link.close("the agent is stopping").await;
@@ -127,6 +173,7 @@ struct Bridge {
     link: Arc<Link>,
     store: IdentityStore,
     hubs: Vec<String>,
+    token: String,
     to_engine: mpsc::Sender<Input>,
     fetches: JoinSet<()>,
 }
@@ -172,12 +219,16 @@ impl Bridge {
             },
             LinkEvent::Published { topic, .. } => tracing::debug!(%topic, "unknown topic"),
             LinkEvent::Renewed(identity) => {
-                let joined = Joined { identity, hubs: self.hubs.clone() };
+                let joined = Joined { identity, hubs: self.hubs.clone(), token: self.token.clone() };
                 if let Err(error) = self.store.save(&joined).await {
                     tracing::error!(%error, "cannot keep the renewed certificate; a restart would use the old one");
                 }
             }
             LinkEvent::Refused { code, message } => {
+                if code == RefusalCode::Revoked {
+                    tracing::error!(%message, "dismissed: nothing is applied, corrected or deleted here any more");
+                    self.give(Input::Dismissed).await;
+                }
                 tracing::error!(?code, %message, "the hub refuses this agent; trying again, slowly");
                 readiness.set("tunnel", Err(message));
             }

@@ -30,6 +30,20 @@ pub struct Snapshot {
     /// The hub's failure domain; empty where nobody said.
     #[prost(string, tag = "7")]
     pub hub_region: String,
+    /// Certificates of DNS nodes that their fellows refuse, sorted by name and time.
+    #[prost(message, repeated, tag = "8")]
+    pub revoked: Vec<Revoked>,
+}
+
+/// Every certificate of a DNS node up to some moment.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Revoked {
+    /// The node's name.
+    #[prost(string, tag = "1")]
+    pub node: String,
+    /// Certificates that began then or earlier, seconds since 1970.
+    #[prost(uint64, tag = "2")]
+    pub until_s: u64,
 }
 
 /// One DNS node.

@@ -335,7 +335,7 @@ pub struct NodeReport {
     /// Why a newer one was refused, if so.
     #[prost(string, tag = "3")]
     pub refused: String,
-    /// Highest leader term seen.
+    /// Highest leader term of a snapshot that it obeyed.
     #[prost(uint64, tag = "4")]
     pub term: u64,
     /// Where it answers, `address:port` as text.
@@ -348,6 +348,9 @@ pub struct NodeReport {
     /// What it holds of each cluster that it watches, sorted by cluster. For people: nothing is decided by it.
     #[prost(message, repeated, tag = "7")]
     pub judged: Vec<Judged>,
+    /// Highest leader term of any message that it obeyed, snapshot or not.
+    #[prost(uint64, tag = "8")]
+    pub obeyed: u64,
 }
 
 /// One node's class of one cluster.

@@ -40,7 +40,7 @@ pub(crate) enum Command {
     Agent(AgentArgs),
     /// Run an authoritative DNS node; it dials the hub, and answers without it.
     Dns(DnsArgs),
-    /// Add clusters.
+    /// Add and remove clusters.
     #[command(subcommand)]
     Cluster(ClusterCommand),
     /// Show clusters, apps and zones as the hub sees them.
@@ -144,6 +144,10 @@ pub(crate) struct DnsArgs {
 pub(crate) enum DnsCommand {
     /// Print the one line to run on a new DNS node.
     Add(DnsAddArgs),
+    /// Void every certificate of a node, for example after its disk was stolen; it may join again with a new token.
+    Revoke(RevokeArgs),
+    /// Remove a node for good: its word counts for nothing, nothing waits for it, and its certificates are void.
+    Forget(RevokeArgs),
 }
 
 #[derive(clap::Args, Debug)]
@@ -175,6 +179,30 @@ pub(crate) struct DnsRunArgs {
 pub(crate) enum ClusterCommand {
     /// Create the Cluster object, if there is none, and print the one line to run in it.
     Add(ClusterAddArgs),
+    /// Void every certificate of a cluster's agent; it holds still until it joins again with a new token.
+    Revoke(RevokeArgs),
+    /// Give a cluster up that never returns: nothing waits for it any more, and its agent, should it return, holds still.
+    /// Nothing is deleted in it.
+    Forget(ForgetArgs),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct RevokeArgs {
+    /// Its name.
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) kube: KubeArgs,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ForgetArgs {
+    /// Name of the cluster.
+    pub(crate) name: String,
+    /// Also while its agent is connected: what runs there goes on, and nobody corrects or updates it any more.
+    #[arg(long)]
+    pub(crate) connected: bool,
+    #[command(flatten)]
+    pub(crate) kube: KubeArgs,
 }
 
 #[derive(clap::Args, Debug)]

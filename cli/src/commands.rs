@@ -34,9 +34,13 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Agent(args) => agent::run(args).await,
         Command::Dns(args) => match args.command {
             Some(DnsCommand::Add(add)) => dns::add(add).await,
+            Some(DnsCommand::Revoke(args)) => dns::revoke(args).await,
+            Some(DnsCommand::Forget(args)) => dns::forget(args).await,
             None => dns::run(args.run).await,
         },
         Command::Cluster(ClusterCommand::Add(args)) => cluster::add(args).await,
+        Command::Cluster(ClusterCommand::Revoke(args)) => cluster::revoke(args).await,
+        Command::Cluster(ClusterCommand::Forget(args)) => cluster::forget(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Explain(args) => explain::run(args).await,
         Command::Sim(SimCommand::Fuzz(args)) => sim::fuzz(&args),

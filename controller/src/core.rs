@@ -13,6 +13,7 @@ pub mod choice;
 mod render;
 pub mod status;
 mod steering;
+mod withdrawal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,10 +23,12 @@ use api::v1alpha1::{
 };
 use api::wire::{self, ClusterReport, Desired, DesiredApp, Digest, HubReport, Ledger, NodeReport, Phase};
 use policies::hosts::{Claim, Outcome, ZoneRules, settle};
-use policies::id::{AppId, ClusterId, RegionId};
+use policies::id::{AppId, ClusterId, RegionId, Term};
 use policies::inventory::Inventory;
 use policies::placement::{Placement, PlacementReport, place};
+use policies::plan;
 use prost::Message as _;
+use tunnel::identity::Revocation;
 
 use choice::{AppChoice, Choice, ClusterChoice, Traffic};
 
@@ -63,11 +66,20 @@ pub struct Seen {
     pub region: Option<RegionId>,
     /// Digests of geo databases that DNS nodes shall use.
     pub geo: Vec<Digest>,
+    /// Clusters that their owner told to forget, whose `Cluster` object is gone too: what was chosen for them is over.
+    pub forgotten: BTreeSet<ClusterId>,
+    /// Certificates that are void.
+    pub revoked: BTreeSet<Revocation>,
+    /// Now, seconds since 1970.
+    pub now_s: u64,
 }
 
 /// Everything the hub shall do.
 #[derive(Clone, Debug, Default)]
 pub struct Decision {
+    /// Somebody has obeyed a later leader than this one: write this term into the Lease, and decide again with it. What
+    /// else is decided here will be refused.
+    pub take_term: Option<u64>,
     /// What was chosen: persist it first.
     pub choice: Choice,
     /// Desired state of each cluster.
@@ -101,10 +113,12 @@ type Complaint = (&'static str, String);
 
 /// Decides everything anew. `previous` is what was persisted last; `term` the leader's own.
 pub fn decide(seen: &Seen, previous: &Choice, term: u64) -> Decision {
-    let mut decision = Decision { choice: previous.clone(), ..Decision::default() };
+    let take_term = plan::term_to_take(Term(term), obeyed(seen)).map(|term| term.0);
+    let mut decision = Decision { take_term, choice: previous.clone(), ..Decision::default() };
     let choice = &mut decision.choice;
+    forget_clusters(seen, choice);
     adopt_reported_numbers(seen, choice);
-    for (id, report) in &seen.reports {
+    for (id, report) in seen.reports.iter().filter(|(id, _)| !is_forgotten(seen, id)) {
         choice.uids.entry(id.clone()).or_insert_with(|| report.uid.clone());
     }
     let inventory: Inventory = seen
@@ -115,15 +129,14 @@ pub fn decide(seen: &Seen, previous: &Choice, term: u64) -> Decision {
 
     let mut complaints: BTreeMap<AppId, Complaint> = BTreeMap::new();
     for (id, app) in &seen.apps {
-        let before = choice.apps.get(id).cloned().unwrap_or_default();
+        let mut after = choice.apps.get(id).cloned().unwrap_or_default();
         let deleting = app.metadata.deletion_timestamp.is_some();
         if deleting && seen.crds_going {
             decision.release.push(id.clone());
             continue;
         }
-        let mut after = before.clone();
         if deleting {
-            after.clusters.values_mut().for_each(|c| c.removing = true);
+            after.clusters.values_mut().for_each(|c| (c.removing, c.leaving) = (true, None));
         } else {
             match intend(id, app, seen, &inventory, &mut after, &mut decision.renders) {
                 Ok(report) => _ = decision.placements.insert(id.clone(), report),
@@ -134,9 +147,6 @@ pub fn decide(seen: &Seen, previous: &Choice, term: u64) -> Decision {
             }
         }
         forget_removed(id, seen, &mut after);
-        if after.differs_in_delivery(&before) {
-            after.epoch = before.epoch + 1;
-        }
         if deleting && after.clusters.is_empty() {
             choice.apps.remove(id);
             decision.release.push(id.clone());
@@ -148,20 +158,53 @@ pub fn decide(seen: &Seen, previous: &Choice, term: u64) -> Decision {
     steering::choose_nodes(seen, choice);
     let hosts = claim_hosts(seen, choice, &complaints);
     steering::choose_addresses(seen, choice);
+    (decision.head, decision.snapshot) = steering::snapshot(seen, choice, term);
+    let waits = withdrawal::advance(seen, choice);
+    raise_epochs(previous, choice);
     decision.desired = desired(choice, &seen.clusters, term);
     number_desired(choice, &mut decision.desired);
-    (decision.head, decision.snapshot) = steering::snapshot(seen, choice, term);
     decision.report = steering::report(seen, choice, term);
     decision.cluster_status = status::clusters(seen, choice);
-    decision.app_status = status::apps(seen, choice, &complaints, &decision.placements, &hosts);
+    decision.app_status = status::apps(seen, choice, &complaints, &decision.placements, &hosts, &waits);
     decision.policy_status = status::policies(seen, &inventory);
     decision.zone_status = status::zones(seen, choice, &hosts);
     decision
 }
 
+fn is_forgotten(seen: &Seen, id: &ClusterId) -> bool {
+    seen.forgotten.contains(id) && !seen.clusters.contains_key(id)
+}
+
+/// What was chosen for forgotten clusters is over: nothing waits for them any more. Their owner said so; nobody deletes
+/// anything in them.
+fn forget_clusters(seen: &Seen, choice: &mut Choice) {
+    for id in seen.forgotten.iter().filter(|id| is_forgotten(seen, id)) {
+        choice.uids.remove(id);
+        choice.desired.remove(id);
+        choice.apps.values_mut().for_each(|app| _ = app.clusters.remove(id));
+    }
+}
+
+/// An app whose delivery changed gets the next epoch.
+fn raise_epochs(previous: &Choice, choice: &mut Choice) {
+    let nothing = AppChoice::default();
+    for (id, app) in &mut choice.apps {
+        if app.differs_in_delivery(previous.apps.get(id).unwrap_or(&nothing)) {
+            app.epoch += 1;
+        }
+    }
+}
+
+/// The terms of the leaders that anybody says to have obeyed.
+fn obeyed(seen: &Seen) -> impl Iterator<Item = Term> {
+    let agents = seen.ledgers.values().map(|ledger| ledger.term);
+    let nodes = seen.nodes.values().map(|node| node.term.max(node.obeyed));
+    agents.chain(nodes).map(Term)
+}
+
 /// A hub restored from an old copy must never count backwards: whoever has seen a higher number wins.
 fn adopt_reported_numbers(seen: &Seen, choice: &mut Choice) {
-    for (id, ledger) in &seen.ledgers {
+    for (id, ledger) in seen.ledgers.iter().filter(|(id, _)| !is_forgotten(seen, id)) {
         let number = choice.desired.entry(id.clone()).or_default();
         number.number = number.number.max(ledger.number);
         for entry in &ledger.entries {
@@ -203,7 +246,7 @@ fn intend(
             ),
         ));
     }
-    let current: Placement = after.clusters.iter().filter(|(_, c)| !c.removing).map(|(id, _)| id.clone()).collect();
+    let current: Placement = after.clusters.iter().filter(|(_, c)| c.stays()).map(|(id, _)| id.clone()).collect();
     let policy = seen.policies.get(&AppId::new(&id.namespace, &app.spec.policy));
     let (placement, outcome) = match policy.map(|policy| (policy, lower::traffic(policy.spec.traffic.as_ref()))) {
         Some((policy, Ok(steering))) => {
@@ -228,7 +271,14 @@ fn intend(
     };
     let count = u32::try_from(placement.len()).unwrap_or(u32::MAX);
     for (cluster, entry) in &mut after.clusters {
-        entry.removing = !placement.contains(cluster);
+        if placement.contains(cluster) {
+            (entry.removing, entry.leaving) = (false, None);
+        } else if after.traffic.is_none() {
+            // A baseline serves nobody: there is no one to wait for.
+            (entry.removing, entry.leaving) = (true, None);
+        } else if !entry.removing {
+            entry.leaving.get_or_insert_default();
+        }
     }
     for (index, cluster) in (0..count).zip(&placement) {
         let divided = after.divided.then_some((count, index));

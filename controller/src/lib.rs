@@ -3,8 +3,8 @@
 //! Code map, from pure to IO:
 //! * [`core`] — [`core::decide`]: everything seen and chosen → everything to do. Sync; a simulator can drive it.
 //! * [`choice_store`] — persists what was chosen, before it is acted on.
-//! * [`credentials`] — the hub's authority and join tokens; [`stub`] — what the hub answers on its tunnels.
-//! * [`lease`] — leadership, and the term that fences every command.
+//! * [`credentials`] — the hub's authority and join tokens; [`revocation`] — who is not welcome any more; [`stub`] — what
+//!   the hub answers on its tunnels.
 //! * [`observe`] — watches, and [`orphans`], what went with its definition; [`execute`] — statuses and finalizers.
 //! * [`runtime`] — the process: [`runtime::run`]. [`manifests`] — what it needs in a cluster.
 
@@ -14,9 +14,9 @@ pub mod choice_store;
 pub mod core;
 pub mod credentials;
 pub mod execute;
-pub mod lease;
 pub mod manifests;
 pub mod observe;
 pub mod orphans;
+pub mod revocation;
 pub mod runtime;
 pub mod stub;

@@ -1,13 +1,13 @@
 //! What people wrote, kept current by watches. A failed list or watch leaves what was seen as it was: an error is never
 //! an empty set.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use api::v1alpha1::{App, Cluster, DnsZone, RegionPolicy};
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store};
@@ -16,11 +16,12 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use policies::id::{AppId, ClusterId, RegionId};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
-use tunnel::identity::Role;
+use tunnel::identity::{Revocation, Role};
 
 use crate::core::Seen;
 use crate::credentials::{LABEL_NAME, LABEL_REGION, LABEL_ROLE};
 use crate::orphans::Orphans;
+use crate::revocation;
 
 /// Live copies of every kind that the hub reads.
 pub struct Observed {
@@ -33,6 +34,7 @@ pub struct Observed {
     other_crds: [Store<CustomResourceDefinition>; 3],
     orphans: (Orphans<ClusterId>, Orphans<AppId>, Orphans<String>),
     tokens: Store<PartialObjectMeta<Secret>>,
+    revocations: Store<PartialObjectMeta<ConfigMap>>,
 }
 
 impl Observed {
@@ -41,6 +43,7 @@ impl Observed {
         let nodes = watcher::Config::default().labels(&format!("{LABEL_ROLE}={}", Role::Dns));
         let named = |plural| watcher::Config::default().fields(&format!("metadata.name={plural}.isochrone.dev"));
         let definition = |plural| watch(Api::all(client.clone()), named(plural), changed);
+        let revoked = watcher::Config::default().labels(revocation::LABEL);
         Self {
             clusters: watch(Api::all(client.clone()), watcher::Config::default(), changed),
             apps: watch(Api::all(client.clone()), watcher::Config::default(), changed),
@@ -50,13 +53,30 @@ impl Observed {
             other_crds: ["clusters", "regionpolicies", "dnszones"].map(definition),
             orphans: <_>::default(),
             tokens: watch(Api::namespaced(client.clone(), namespace), nodes, changed),
+            revocations: watch(Api::namespaced(client.clone(), namespace), revoked, changed),
         }
     }
 
     /// Waits until every kind was listed once: before that, nothing may be decided.
     pub async fn ready(&self) {
-        let Self { clusters, apps, policies, zones, crds, tokens, other_crds: _, orphans: _ } = self;
-        tokio::join!(ready(clusters), ready(apps), ready(policies), ready(zones), ready(crds), ready(tokens));
+        let Self { clusters, apps, policies, zones, crds, tokens, revocations, other_crds: _, orphans: _ } = self;
+        let declared = async { tokio::join!(ready(clusters), ready(apps), ready(policies), ready(zones)) };
+        tokio::join!(declared, ready(crds), ready(tokens), ready(revocations));
+    }
+
+    /// Certificates that are void.
+    pub fn revoked(&self) -> BTreeSet<Revocation> {
+        let mut seen = Seen::default();
+        self.copy_revocations(&mut seen);
+        seen.revoked
+    }
+
+    fn copy_revocations(&self, seen: &mut Seen) {
+        let revocations = self.revocations.state();
+        let revocations: Vec<_> = revocations.iter().filter_map(|map| revocation::read(map)).collect();
+        let forgotten = revocations.iter().filter(|(who, forget)| *forget && who.role == Role::Agent);
+        seen.forgotten = forgotten.map(|(who, _)| ClusterId::new(&who.name)).collect();
+        seen.revoked = revocations.into_iter().map(|(who, _)| who).collect();
     }
 
     /// Copies what is known now into `seen`.
@@ -76,6 +96,7 @@ impl Observed {
         seen.node_regions =
             tokens.iter().filter_map(|t| region(t)).map(|(name, region)| (name, RegionId::new(region))).collect();
         seen.crds_going = going(&self.crds);
+        self.copy_revocations(seen);
     }
 }
 

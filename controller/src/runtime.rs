@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use api::wire::{self, ClusterReport, Digest, Ledger, NodeReport, TunnelReport, topic};
 use bytes::Bytes;
 use kube::Client;
+use lease::{Leadership, LeaseError, Terms};
 use policies::failover::traffic::TELL_EVERY;
 use policies::failover::tunnels::Tunnels;
 use policies::id::{ClusterId, RegionId};
@@ -26,17 +28,18 @@ use tokio_util::sync::CancellationToken;
 use tunnel::Timing;
 use tunnel::code::Code;
 use tunnel::identity::{Authority, Role};
-use tunnel::server::{Left, Session, SessionId, Stub, StubConfig, StubEvent};
+use tunnel::server::{Backend as _, Left, Session, SessionId, Stub, StubConfig, StubEvent};
 
 use crate::choice_store::{ChoiceError, ChoiceStore};
 use crate::core::choice::Choice;
 use crate::core::{Decision, Seen, decide};
 use crate::credentials::{CredentialError, Credentials};
 use crate::execute::execute;
-use crate::lease::{Leadership, LeaseError};
 use crate::observe::Observed;
 use crate::stub::{Blobs, HubBackend};
 
+/// Name of the Lease that the leading hub holds.
+const LEASE: &str = "isochrone-hub";
 /// Events that come within this time are decided on together: a rollout of a hundred objects is one decision.
 pub const SETTLE: Duration = Duration::from_millis(50);
 /// Between two writes of statuses: one a second is what an API server should bear for each object, and people can read.
@@ -119,14 +122,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), HubError
     let metrics = Metrics::register(&mut registry);
     admin::serve(config.admin, readiness.clone(), registry, axum::Router::new(), stop.clone()).await?;
 
-    let mut leadership = tokio::select! {
-        leadership = Leadership::acquire(config.client.clone(), &config.namespace, &config.identity) => leadership?,
+    let (mut leadership, terms) = tokio::select! {
+        leadership = Leadership::acquire(config.client.clone(), &config.namespace, LEASE, &config.identity) => leadership?,
         () = stop.cancelled() => return Ok(()),
     };
-    let term = leadership.term();
-    tracing::info!(term, "leading");
+    tracing::info!(term = terms.current(), "leading");
     let ended = tokio::select! {
-        ended = lead(&config, term, &readiness, &metrics, &stop) => ended,
+        ended = lead(&config, terms, &readiness, &metrics, &stop) => ended,
         lost = leadership.keep() => return Err(lost.into()),
     };
     leadership.release().await;
@@ -135,7 +137,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), HubError
 
 async fn lead(
     config: &Config,
-    term: u64,
+    terms: Terms,
     readiness: &admin::Readiness,
     metrics: &Metrics,
     stop: &CancellationToken,
@@ -160,16 +162,17 @@ async fn lead(
 
     let server = authority.issue_server(&config.advertise, SystemTime::now())?;
     let authority = Arc::new(authority);
-    let backend = HubBackend {
+    let backend = Arc::new(HubBackend {
         hub: config.identity.clone(),
-        term,
+        term: AtomicU64::new(terms.current()),
         authority: Arc::clone(&authority),
         credentials,
         blobs: blobs.clone(),
-    };
+        revoked: Mutex::new(observed.revoked()),
+    });
     let wrong = |source| HubError::Listen { listen: config.listen, source };
     let (stub, events) =
-        Stub::bind(StubConfig { addr: config.listen, identity: server, timing: Timing::default() }, Arc::new(backend))
+        Stub::bind(StubConfig { addr: config.listen, identity: server, timing: Timing::default() }, backend.clone())
             .map_err(wrong)?;
     tracing::info!(listen = %config.listen, "tunnel open");
 
@@ -182,7 +185,8 @@ async fn lead(
         observed,
         choice,
         store,
-        term,
+        terms,
+        backend,
         blobs,
         sessions: BTreeMap::new(),
         decided,
@@ -226,7 +230,8 @@ struct Hub {
     observed: Observed,
     choice: Choice,
     store: ChoiceStore,
-    term: u64,
+    terms: Terms,
+    backend: Arc<HubBackend>,
     blobs: Blobs,
     sessions: BTreeMap<SessionId, Open>,
     tunnels: Tunnels,
@@ -237,7 +242,8 @@ struct Hub {
 /// A session and what it was told last.
 struct Open {
     session: Session,
-    told: BTreeMap<&'static str, u64>,
+    /// Number and leader's term of what it was told last on each topic.
+    told: BTreeMap<&'static str, (u64, u64)>,
 }
 
 impl Hub {
@@ -258,6 +264,7 @@ impl Hub {
                 tokio::select! {
                     event = events.recv() => break self.handle(event.ok_or(HubError::TunnelEnded)?),
                     () = changed.notified() => break,
+                    () = self.terms.risen() => break self.take_term(),
                     () = &mut idle => break,
                     _ = tell.tick() => self.tell_tunnels(),
                     () = stop.cancelled() => return Ok(()),
@@ -279,7 +286,21 @@ impl Hub {
     /// Decide, persist, publish.
     async fn round(&mut self, metrics: &Metrics) {
         self.observed.copy_to(&mut self.seen);
-        let decision = decide(&self.seen, &self.choice, self.term);
+        if self.backend.revoke(&self.seen.revoked) {
+            self.drop_revoked();
+        }
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.seen.now_s = since.as_secs();
+        let term = self.terms.current();
+        let decision = decide(&self.seen, &self.choice, term);
+        if let Some(higher) = decision.take_term {
+            tracing::warn!(
+                term,
+                higher,
+                "peers have obeyed a later leader; this hub's cluster was set back. Taking a higher term"
+            );
+            self.terms.want(higher);
+        }
         metrics.decisions.inc();
         metrics.sessions.set(i64::try_from(self.sessions.len()).unwrap_or(i64::MAX));
         metrics.snapshot.set(i64::try_from(decision.head.number).unwrap_or(i64::MAX));
@@ -290,10 +311,28 @@ impl Hub {
         self.choice.clone_from(&decision.choice);
         self.blobs.offer(&decision);
         for open in self.sessions.values_mut() {
-            open.tell(&decision);
+            open.tell(&decision, term);
         }
         let newest = Arc::new((self.seen.clone(), decision));
         self.decided.send_replace(Some(newest));
+    }
+
+    /// Ends the sessions of peers whose certificates were revoked.
+    fn drop_revoked(&self) {
+        for session in self.sessions.values().map(|open| &open.session) {
+            let peer = session.peer();
+            if self.backend.revoked(&peer) {
+                tracing::warn!(%peer, "its certificate was revoked");
+                session.close(Code::Revoked, "the hub has revoked this certificate; enrol again with a new token");
+            }
+        }
+    }
+
+    /// Speaks in the term that the Lease now says.
+    fn take_term(&self) {
+        let term = self.terms.current();
+        tracing::info!(term, "leading in a higher term");
+        self.backend.term.store(term, Ordering::Relaxed);
     }
 
     fn handle(&mut self, event: StubEvent) {
@@ -377,7 +416,7 @@ impl Hub {
             let cluster = ClusterId::new(&open.session.peer().name);
             self.tunnels.handle_heard(now, open.session.last_beat(), &cluster);
         }
-        let report = TunnelReport { term: self.term, tunnels: wire::findings(&self.tunnels.findings(now)) };
+        let report = TunnelReport { term: self.terms.current(), tunnels: wire::findings(&self.tunnels.findings(now)) };
         let payload = Bytes::from(report.encode_to_vec());
         for open in self.sessions.values().filter(|open| open.session.peer().role == Role::Dns) {
             if let Err(error) = open.session.publish(topic::TUNNELS, now.as_nanos(), payload.clone()) {
@@ -421,26 +460,26 @@ impl Hub {
 
 impl Open {
     /// Tells the peer what concerns it, where it was told something older.
-    fn tell(&mut self, decision: &Decision) {
+    fn tell(&mut self, decision: &Decision, term: u64) {
         match self.session.peer().role {
             Role::Agent => {
                 if let Some(desired) = decision.desired.get(&ClusterId::new(&self.session.peer().name)) {
-                    self.publish(topic::DESIRED, desired.number, desired);
+                    self.publish(topic::DESIRED, (desired.number, term), desired);
                 }
             }
             Role::Dns => {
-                self.publish(topic::SNAPSHOT, decision.head.number, &decision.head);
-                self.publish(topic::HUB_REPORT, decision.report.number, &decision.report);
+                self.publish(topic::SNAPSHOT, (decision.head.number, decision.head.term), &decision.head);
+                self.publish(topic::HUB_REPORT, (decision.report.number, term), &decision.report);
             }
         }
     }
 
-    fn publish(&mut self, topic: &'static str, number: u64, message: &impl Message) {
-        if self.told.get(topic) == Some(&number) {
+    fn publish(&mut self, topic: &'static str, version: (u64, u64), message: &impl Message) {
+        if self.told.get(topic) == Some(&version) {
             return;
         }
-        match self.session.publish(topic, number, Bytes::from(message.encode_to_vec())) {
-            Ok(()) => _ = self.told.insert(topic, number),
+        match self.session.publish(topic, version.0, Bytes::from(message.encode_to_vec())) {
+            Ok(()) => _ = self.told.insert(topic, version),
             Err(error) => tracing::error!(topic, %error, "cannot publish"),
         }
     }

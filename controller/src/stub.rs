@@ -1,12 +1,13 @@
 //! What the hub answers on its tunnels: enrolment, renewal, and blobs by digest to those who may have them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::wire::Digest;
 use async_trait::async_trait;
 use bytes::Bytes;
-use tunnel::identity::{Authority, Peer, Role};
+use tunnel::identity::{Authority, Peer, Revocation, Role};
 use tunnel::message::{Hello, HelloAck, Refusal, Signed};
 use tunnel::server::{Backend, Enrolment};
 
@@ -79,13 +80,27 @@ pub struct HubBackend {
     /// Name of this process, for people.
     pub hub: String,
     /// The leader's term.
-    pub term: u64,
+    pub term: AtomicU64,
     /// Signs certificates.
     pub authority: Arc<Authority>,
     /// Knows the tokens.
     pub credentials: Credentials,
     /// What may be fetched.
     pub blobs: Blobs,
+    /// Who is not welcome, replaced whole.
+    pub revoked: Mutex<BTreeSet<Revocation>>,
+}
+
+impl HubBackend {
+    /// Refuses these from now on; true when they are others than before.
+    pub fn revoke(&self, revoked: &BTreeSet<Revocation>) -> bool {
+        let mut now = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *now != *revoked;
+        if news {
+            now.clone_from(revoked);
+        }
+        news
+    }
 }
 
 #[async_trait]
@@ -105,8 +120,8 @@ impl Backend for HubBackend {
         self.credentials.sign(&self.authority, csr, &peer.subject())
     }
 
-    fn revoked(&self, _peer: &Peer) -> bool {
-        false
+    fn revoked(&self, peer: &Peer) -> bool {
+        self.revoked.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|revoked| revoked.covers(peer))
     }
 
     async fn blob(&self, peer: &Peer, digest: &[u8]) -> Option<Bytes> {
@@ -114,6 +129,6 @@ impl Backend for HubBackend {
     }
 
     fn hello_ack(&self, _peer: &Peer, _hello: &Hello) -> HelloAck {
-        HelloAck { hub: self.hub.clone(), term: self.term, refusal: None }
+        HelloAck { hub: self.hub.clone(), term: self.term.load(Ordering::Relaxed), refusal: None }
     }
 }

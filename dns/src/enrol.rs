@@ -13,6 +13,8 @@ use tunnel::state::StateError;
 const HUBS: &str = "hubs";
 /// The file with the node's own id.
 const UID: &str = "uid";
+/// The file with the id of the token that it joined with.
+const TOKEN: &str = "token";
 /// Between two tries to reach a hub for enrolment: a person is watching.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -71,11 +73,12 @@ pub struct Joined {
     pub hubs: Vec<String>,
 }
 
-/// The stored identity, if there is one: with it a node serves, and needs no hub to start.
+/// The stored identity, if there is one: with it a node serves, and needs no hub to start. With a token other than the
+/// one that it came by, the node joins anew, for a new key, if a hub lets it; else it goes on with what is stored.
 ///
 /// # Errors
 /// [`JoinError`].
-pub fn stored(dir: &Path, token: Option<&str>) -> Result<Option<Joined>, JoinError> {
+pub async fn stored(dir: &Path, token: Option<&str>) -> Result<Option<Joined>, JoinError> {
     let Some(identity) = Identity::load(dir)? else { return Ok(None) };
     let name = identity.peer(SystemTime::now())?.name;
     if let Some(text) = token {
@@ -83,7 +86,17 @@ pub fn stored(dir: &Path, token: Option<&str>) -> Result<Option<Joined>, JoinErr
         if token.name != name {
             return Err(JoinError::Foreign { stored: name, token: token.name });
         }
-        tracing::info!("joined already; the token is not needed");
+        match (read(dir, TOKEN)?, read(dir, UID)?) {
+            (Some(joined_with), Some(uid)) if joined_with != token.id => {
+                match enrol(&token, &uid, &Key::generate()?, &Timing::default()).await {
+                    Ok(identity) => return keep(dir, identity, token).map(Some),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot join anew with this token; goes on with the identity that is stored");
+                    }
+                }
+            }
+            _ => tracing::info!("joined already; the token is not needed"),
+        }
     }
     let hubs = read(dir, HUBS)?.unwrap_or_default().lines().map(str::to_owned).collect();
     Ok(Some(Joined { identity, name, hubs }))
@@ -117,7 +130,12 @@ pub async fn join(dir: &Path, token: Option<&str>) -> Result<Joined, JoinError> 
             answered => break answered?,
         }
     };
+    keep(dir, identity, token)
+}
+
+fn keep(dir: &Path, identity: Identity, token: Token) -> Result<Joined, JoinError> {
     write(dir, HUBS, &token.hubs.join("\n"))?;
+    write(dir, TOKEN, &token.id)?;
     identity.save(dir)?;
     tracing::info!(node = %token.name, "joined");
     Ok(Joined { identity, name: token.name, hubs: token.hubs })

@@ -7,9 +7,9 @@
 //! Findings are whole and level-triggered: the newest takes the place of one that waits, and one that is lost is made
 //! good a second later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::wire::{Findings, topic};
@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tunnel::Timing;
 use tunnel::client::{Link, LinkConfig, LinkError, LinkEvent, Toward};
 use tunnel::dial::Backoff;
-use tunnel::identity::{Identity, IdentityError, Peer, Role, ServerIdentity, random_id};
+use tunnel::identity::{Identity, IdentityError, Peer, Revocation, Role, ServerIdentity, random_id};
 use tunnel::message::{Hello, HelloAck, Refusal, RefusalCode, Signed};
 use tunnel::server::{Backend, Enrolment, Stub, StubConfig, StubError, StubEvent};
 
@@ -53,6 +53,7 @@ pub struct Fellows {
     me: NodeId,
     identity: Identity,
     stub: Stub,
+    backend: Arc<Reception>,
     dialled: BTreeMap<NodeId, Dialled>,
     told: u64,
 }
@@ -73,9 +74,10 @@ impl Fellows {
         identity: Identity,
     ) -> Result<(Self, mpsc::Receiver<StubEvent>), FellowError> {
         let config = StubConfig { addr: listen, identity: ServerIdentity::of(&identity)?, timing: timing() };
-        let backend = Arc::new(Reception { me: me.to_owned() });
-        let (stub, events) = Stub::bind(config, backend).map_err(|source| FellowError::Listen { listen, source })?;
-        Ok((Self { me: me.to_owned(), identity, stub, dialled: BTreeMap::new(), told: 0 }, events))
+        let backend = Arc::new(Reception { me: me.to_owned(), revoked: Mutex::default() });
+        let bound = Stub::bind(config, backend.clone());
+        let (stub, events) = bound.map_err(|source| FellowError::Listen { listen, source })?;
+        Ok((Self { me: me.to_owned(), identity, stub, backend, dialled: BTreeMap::new(), told: 0 }, events))
     }
 
     /// Where it listens.
@@ -84,6 +86,12 @@ impl Fellows {
     /// If the system does not say.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.stub.local_addr()
+    }
+
+    /// Listens to nobody with one of these certificates from now on.
+    pub fn revoke(&self, revoked: BTreeSet<Revocation>) {
+        *self.backend.revoked.lock().unwrap_or_else(PoisonError::into_inner) = revoked;
+        self.stub.drop_revoked();
     }
 
     /// Tells these nodes from now on, and no others.
@@ -126,8 +134,8 @@ impl Fellows {
     /// Says goodbye.
     pub async fn close(self) {
         const WHY: &str = "the DNS node is stopping";
-        futures::future::join_all(self.dialled.into_values().map(|dialled| dialled.link.close(WHY))).await;
-        self.stub.close(WHY).await;
+        let links = futures::future::join_all(self.dialled.into_values().map(|dialled| dialled.link.close(WHY)));
+        futures::join!(links, self.stub.close(WHY));
     }
 
     fn link(&self, node: &NodeId, addresses: Vec<String>) -> Result<Link, LinkError> {
@@ -184,6 +192,7 @@ fn timing() -> Timing {
 /// Lets DNS nodes in, to talk and to nothing else.
 struct Reception {
     me: NodeId,
+    revoked: Mutex<BTreeSet<Revocation>>,
 }
 
 impl Reception {
@@ -202,8 +211,8 @@ impl Backend for Reception {
         Err(Self::nothing())
     }
 
-    fn revoked(&self, _peer: &Peer) -> bool {
-        false
+    fn revoked(&self, peer: &Peer) -> bool {
+        self.revoked.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|revoked| revoked.covers(peer))
     }
 
     async fn blob(&self, _peer: &Peer, _digest: &[u8]) -> Option<Bytes> {

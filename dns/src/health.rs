@@ -9,13 +9,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::snapshot::Snapshot;
+use api::snapshot::{Revoked, Snapshot};
 use api::wire::{self, HubReport, TunnelReport};
 use policies::failover::traffic::{self, Command, Evidence, NodeId, Topology, Traffic};
 use policies::id::{ClusterId, RegionId};
 use policies::steering::Class;
 use policies::time::Instant;
 use prost::Message;
+use tunnel::identity::{Revocation, Role};
 
 /// Who there is, as a snapshot says: whom to ask, whom to tell, and whose word counts for which failure domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Fleet {
     pub targets: BTreeMap<ClusterId, probe::Target>,
     /// Where each DNS node is told what others found, `host:port`.
     pub peering: BTreeMap<NodeId, Vec<String>>,
+    /// Certificates of DNS nodes that count for nothing.
+    pub revoked: BTreeSet<Revocation>,
 }
 
 impl Fleet {
@@ -42,6 +45,8 @@ impl Fleet {
             fleet.topology.nodes.insert(node.name.clone(), RegionId::new(&node.region));
             fleet.peering.insert(node.name.clone(), node.peering.clone());
         }
+        let void = |who: &Revoked| Revocation { role: Role::Dns, name: who.node.clone(), until_s: who.until_s };
+        fleet.revoked = snapshot.revoked.iter().map(void).collect();
         fleet.topology.hub = (!snapshot.hub_region.is_empty()).then(|| RegionId::new(&snapshot.hub_region));
         fleet
     }
@@ -129,6 +134,11 @@ impl Health {
         if report.term >= self.report.term {
             self.traffic.handle_hub(now, &wire::found(&report.tunnels));
         }
+    }
+
+    /// Highest leader term of a report that it obeyed.
+    pub fn obeyed(&self) -> u64 {
+        self.report.term
     }
 
     /// Time passed.

@@ -112,7 +112,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), DnsError
     let (registry, explain) = (metrics.registry(), explain_route(Arc::clone(&served)));
     admin::serve(config.admin, readiness.clone(), registry, explain, stop.clone()).await?;
 
-    let joined = match enrol::stored(&config.state, config.join.as_deref())? {
+    let joined = match enrol::stored(&config.state, config.join.as_deref()).await? {
         Some(joined) => joined,
         None => tokio::select! {
             joined = enrol::join(&config.state, config.join.as_deref()) => joined?,
@@ -164,6 +164,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), DnsError
     let ended = node.follow(joined, said, found, &stop).await;
     server.stop().await;
     node.fellows.close().await;
+    // Nobody sends any more: what was sent last is written, and the writer ends.
+    drop(node.kept);
     kept.written().await;
     ended
 }
@@ -410,6 +412,7 @@ impl Node {
         self.metrics.clusters(&classes);
         self.store.set_classes(classes);
         self.prober.watch(fleet.targets.clone());
+        self.fellows.revoke(fleet.revoked.clone());
         self.fellows.dial(&fleet.peering);
     }
 
@@ -418,7 +421,8 @@ impl Node {
         let mut report = self.store.report();
         report.listening.clone_from(&self.listening);
         report.peering.clone_from(&self.peering);
-        let classes = self.with(|watch, _| watch.health.classes());
+        let (classes, obeyed) = self.with(|watch, _| (watch.health.classes(), watch.health.obeyed()));
+        report.obeyed = report.obeyed.max(obeyed);
         let judged = |(cluster, class): (String, Class)| Judged { cluster, class: class.as_str().to_owned() };
         report.judged = classes.into_iter().map(judged).collect();
         if let Err(error) = link.publish(topic::NODE, self.reports, Bytes::from(report.encode_to_vec())) {

@@ -307,8 +307,8 @@ impl Store {
         missing(&self.directory, &snapshot.geo)
     }
 
-    /// What this node says of itself to the hub; where it listens and what it judges is for the caller
-    /// to fill in.
+    /// What this node says of itself to the hub; where it listens, what it judges, and terms that it obeyed in other
+    /// messages are for the caller to fill in.
     pub fn report(&self) -> NodeReport {
         let change = lock(&self.change);
         let view = self.view.load();
@@ -320,6 +320,7 @@ impl Store {
             listening: Vec::new(),
             peering: Vec::new(),
             judged: Vec::new(),
+            obeyed: change.term,
         }
     }
 

@@ -18,6 +18,7 @@ mod name_kept;
 mod older_orders;
 mod stale_intent;
 mod unreachable;
+mod users_first;
 
 use policies::time::Instant;
 
@@ -33,6 +34,7 @@ pub use name_kept::NameKept;
 pub use older_orders::OlderOrders;
 pub use stale_intent::StaleIntent;
 pub use unreachable::Unreachable;
+pub use users_first::UsersFirst;
 
 /// Watches over one promise.
 pub trait Checker {
@@ -62,6 +64,7 @@ pub struct Violation {
 pub fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(LastCopy::default()),
+        Box::new(UsersFirst::default()),
         Box::new(StaleIntent::default()),
         Box::new(ListError::default()),
         Box::new(Unreachable),

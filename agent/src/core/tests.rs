@@ -121,6 +121,7 @@ fn older_orders_change_nothing() {
         term: 1,
         number: 6,
         apps: vec![KeptApp { desired: Some(app("web", 3, "x")), epoch: 4, ..Default::default() }],
+        dismissed: false,
     };
     let mut core = Core::new();
     core.restore(at(0), kept, BTreeMap::from([(wire::digest(&render("x")), render("x"))]));
@@ -315,4 +316,30 @@ proptest! {
             epochs.retain(|app, _| core.apps().any(|a| a == app));
         }
     }
+}
+
+#[test]
+fn a_dismissed_agent_holds_still_over_restarts_until_it_is_let_in_again() {
+    let mut core = Core::new();
+    core.handle_desired(at(0), desired(1, &[app("web", 1, "x")])).unwrap();
+    let first = settle(&mut core, at(0), &["x"]).0.remove(0);
+    core.handle_ran(at(0), &web(), first.run, done());
+    settle(&mut core, at(0), &[]);
+    core.handle_dismissed(at(1));
+    let Some(Command::Keep { seq, kept, .. }) = core.poll_command() else { panic!("it is not written down") };
+    core.handle_kept(at(1), seq, Ok(()));
+    assert!(kept.dismissed);
+    // Drift is not corrected, and time changes nothing.
+    let gone = ObjectId { kind: GroupKind::new("", "ConfigMap"), namespace: Some("shop".into()), name: "a".into() };
+    let drifted = View { drifted: vec![gone], ..View::default() };
+    core.handle_view(at(2), &web(), drifted);
+    core.handle_timeout(at(500));
+    assert_eq!(settle(&mut core, at(500), &[]).0, []);
+    // Nor does a restart.
+    let mut core = Core::new();
+    core.restore(at(0), kept, BTreeMap::from([(wire::digest(&render("x")), render("x"))]));
+    assert_eq!(settle(&mut core, at(60), &[]).0, []);
+    assert_eq!(core.poll_timeout(), None, "nothing is waited for");
+    core.handle_connected(at(61));
+    assert_eq!(settle(&mut core, at(61), &[]).0[0].work, Work::Apply(render("x")));
 }

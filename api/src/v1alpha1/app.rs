@@ -204,7 +204,7 @@ pub struct AppStatus {
 pub struct AppClusterStatus {
     /// The cluster.
     pub cluster: String,
-    /// Progressing, Ready, Failed, Removing or Unknown.
+    /// Progressing, Ready, Failed, Leaving, Removing or Unknown.
     pub phase: String,
     /// CamelCase reason.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -1,11 +1,12 @@
-//! `isochrone dns` and `isochrone dns add`.
+//! `isochrone dns`, and `add`, `revoke` and `forget` of DNS nodes.
 
 use anyhow::{Context as _, Result};
 use controller::credentials::Credentials;
+use controller::revocation::Revocations;
 use tunnel::identity::Role;
 
 use super::{kube_client, print, until_signal};
-use crate::args::{DnsAddArgs, DnsRunArgs};
+use crate::args::{DnsAddArgs, DnsRunArgs, RevokeArgs};
 
 pub(super) async fn add(args: DnsAddArgs) -> Result<()> {
     let client = kube_client(&args.kube).await?;
@@ -13,6 +14,28 @@ pub(super) async fn add(args: DnsAddArgs) -> Result<()> {
     let token = credentials.token(Role::Dns, &args.name, &args.region).await?;
     let words = "Run this on the DNS node, within a day; the token works once:\n";
     print::line_to_run(words, &format!("isochrone dns --join {token}"))
+}
+
+pub(super) async fn revoke(args: RevokeArgs) -> Result<()> {
+    let client = kube_client(&args.kube).await?;
+    Revocations::new(&client, &args.kube.namespace).revoke(Role::Dns, &args.name, false).await?;
+    print::text(&format!(
+        "Every certificate of {name} is void. The node goes on answering from what it has; to let it in again:\n\
+         isochrone dns add {name} --region REGION\n",
+        name = args.name
+    ))
+}
+
+pub(super) async fn forget(args: RevokeArgs) -> Result<()> {
+    let client = kube_client(&args.kube).await?;
+    let revocations = Revocations::new(&client, &args.kube.namespace);
+    revocations.revoke(Role::Dns, &args.name, false).await?;
+    revocations.remove_tokens(Role::Dns, &args.name).await?;
+    print::text(&format!(
+        "{} is forgotten. It goes on answering from what it has until you stop it: take it out of the zone's name \
+         servers and of its delegation.\n",
+        args.name
+    ))
 }
 
 pub(super) async fn run(args: DnsRunArgs) -> Result<()> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::v1alpha1::HostRole;
 use api::wire::Digest;
 use policies::id::{AppId, ClusterId};
+use policies::withdrawal::Withdrawal;
 use serde::{Deserialize, Serialize};
 
 /// Everything chosen.
@@ -89,7 +90,11 @@ pub struct HostAddresses(#[serde(with = "by_name")] pub BTreeMap<ClusterId, Vec<
 impl AppChoice {
     /// True when agents must hear of the difference.
     pub(super) fn differs_in_delivery(&self, other: &Self) -> bool {
-        self.clusters != other.clusters
+        let told = |app: &Self| {
+            let told = app.clusters.iter().map(|(id, c)| (id.clone(), (c.render.clone(), c.removing)));
+            told.collect::<BTreeMap<_, _>>()
+        };
+        told(self) != told(other)
     }
 }
 
@@ -101,6 +106,16 @@ pub struct ClusterChoice {
     pub render: Digest,
     /// True: what was delivered is being taken away.
     pub removing: bool,
+    /// Its policy no longer wants it there: how far its users have left.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "leaving")]
+    pub leaving: Option<Withdrawal>,
+}
+
+impl ClusterChoice {
+    /// It runs there and shall go on.
+    pub fn stays(&self) -> bool {
+        !self.removing && self.leaving.is_none()
+    }
 }
 
 /// How users are steered, as last read from the policy.
@@ -138,6 +153,29 @@ mod by_name {
     ) -> Result<BTreeMap<ClusterId, V>, D::Error> {
         let map = BTreeMap::<String, V>::deserialize(deserializer)?;
         Ok(map.into_iter().map(|(name, value)| (ClusterId::new(name), value)).collect())
+    }
+}
+
+/// Withdrawals; the core's types know no format.
+mod leaving {
+    use policies::withdrawal::Withdrawal;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Written {
+        snapshot: Option<u64>,
+        until_s: Option<u64>,
+    }
+
+    #[expect(clippy::ref_option, reason = "the shape that serde wants")]
+    pub(super) fn serialize<S: Serializer>(leaving: &Option<Withdrawal>, serializer: S) -> Result<S::Ok, S::Error> {
+        let written = leaving.map(|Withdrawal { snapshot, until_s }| Written { snapshot, until_s });
+        written.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Withdrawal>, D::Error> {
+        let written = Option::<Written>::deserialize(deserializer)?;
+        Ok(written.map(|Written { snapshot, until_s }| Withdrawal { snapshot, until_s }))
     }
 }
 

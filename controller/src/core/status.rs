@@ -12,8 +12,10 @@ use policies::hosts::Outcome;
 use policies::id::{AppId, ClusterId, RegionId};
 use policies::inventory::Inventory;
 use policies::placement::{Placement, PlacementReport, Shortfall, place};
+use policies::withdrawal::Verdict;
 
-use super::choice::{AppChoice, Choice};
+use super::choice::{AppChoice, Choice, ClusterChoice};
+use super::withdrawal::Waits;
 use super::{Complaint, Seen, ledger_entry, steering};
 
 /// Clusters that an App's status names at most: more would make it grow with the fleet.
@@ -69,7 +71,8 @@ pub(super) fn clusters(seen: &Seen, choice: &Choice) -> BTreeMap<ClusterId, Clus
                 condition("Connected", false, "NeverJoined", text, generation)
             };
             let report = seen.reports.get(id);
-            let apps = choice.apps.values().filter(|app| app.clusters.get(id).is_some_and(|c| !c.removing)).count();
+            let apps =
+                choice.apps.values().filter(|app| app.clusters.get(id).is_some_and(ClusterChoice::stays)).count();
             let old = cluster.status.clone().unwrap_or_default();
             let status = ClusterStatus {
                 uid: choice.uids.get(id).cloned(),
@@ -132,13 +135,15 @@ pub(super) fn apps(
     complaints: &BTreeMap<AppId, Complaint>,
     placements: &BTreeMap<AppId, PlacementReport>,
     hosts: &BTreeMap<(AppId, String), Outcome>,
+    waits: &Waits,
 ) -> BTreeMap<AppId, AppStatus> {
     seen.apps
         .iter()
         .map(|(id, app)| {
-            let nothing = AppChoice::default();
+            let (nothing, nobody) = (AppChoice::default(), BTreeMap::new());
             let chosen = choice.apps.get(id).unwrap_or(&nothing);
-            let status = AppView { seen, id, chosen, generation: app.metadata.generation }.status(
+            let waits = waits.get(id).unwrap_or(&nobody);
+            let status = AppView { seen, id, chosen, waits, generation: app.metadata.generation }.status(
                 complaints.get(id),
                 placements.get(id),
                 app.spec.hosts.iter().filter_map(|h| hosts.get_key_value(&(id.clone(), h.host.clone()))),
@@ -152,6 +157,7 @@ struct AppView<'a> {
     seen: &'a Seen,
     id: &'a AppId,
     chosen: &'a AppChoice,
+    waits: &'a BTreeMap<ClusterId, Verdict>,
     generation: Option<i64>,
 }
 
@@ -163,7 +169,7 @@ impl AppView<'_> {
         hosts: impl Iterator<Item = (&'h (AppId, String), &'h Outcome)>,
     ) -> AppStatus {
         let placed: Vec<&ClusterId> =
-            self.chosen.clusters.iter().filter(|(_, c)| !c.removing).map(|(id, _)| id).collect();
+            self.chosen.clusters.iter().filter(|(_, c)| c.stays()).map(|(id, _)| id).collect();
         let removing = self.chosen.clusters.len() - placed.len();
         let mut pairs: Vec<AppClusterStatus> = self.chosen.clusters.keys().map(|cluster| self.pair(cluster)).collect();
         let count = |phase: &str| pairs.iter().filter(|p| p.phase == phase).count();
@@ -172,7 +178,7 @@ impl AppView<'_> {
         pairs.retain(|p| p.phase != "Ready" || !p.reason.is_empty());
         pairs.sort_by_key(|p| {
             (
-                ["Failed", "Unknown", "Progressing", "Removing", "Ready"].iter().position(|x| *x == p.phase),
+                ["Failed", "Unknown", "Progressing", "Removing", "Leaving", "Ready"].iter().position(|x| *x == p.phase),
                 p.cluster.clone(),
             )
         });
@@ -223,7 +229,7 @@ impl AppView<'_> {
             let list: Vec<String> = codes
                 .candidates
                 .iter()
-                .filter(|(id, _)| self.chosen.clusters.get(*id).is_none_or(|c| c.removing))
+                .filter(|(id, _)| self.chosen.clusters.get(*id).is_none_or(|c| !c.stays()))
                 .take(WORST_MAX)
                 .map(|(id, verdict)| format!("{id}: {}", verdict.code()))
                 .collect();
@@ -256,15 +262,17 @@ impl AppView<'_> {
             None => ("Unknown", "NotReported", "its agent has not reported since the hub started"),
         };
         let message = match (chosen.removing, entry) {
-            (true, Some(entry)) if !entry.message.is_empty() => entry.message.as_str(),
-            _ => message,
+            (true, Some(entry)) if !entry.message.is_empty() => entry.message.clone(),
+            (true, _) if !self.seen.connected.contains(cluster) => {
+                format!("its agent has no session; if it never returns: isochrone cluster forget {cluster}")
+            }
+            _ => message.to_owned(),
         };
-        AppClusterStatus {
-            cluster: cluster.to_string(),
-            phase: phase.to_owned(),
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-        }
+        let (phase, reason, message) = match self.waits.get(cluster) {
+            Some(wait) => ("Leaving", wait.code(), wait.to_string()),
+            None => (phase, reason, message),
+        };
+        AppClusterStatus { cluster: cluster.to_string(), phase: phase.to_owned(), reason: reason.to_owned(), message }
     }
 
     fn host(&self, host: &str, outcome: &Outcome) -> AppHostStatus {
@@ -297,7 +305,7 @@ impl AppView<'_> {
             .chosen
             .clusters
             .iter()
-            .find(|(id, c)| !c.removing && !served.is_some_and(|targets| targets.0.contains_key(*id)))?;
+            .find(|(id, c)| c.stays() && !served.is_some_and(|targets| targets.0.contains_key(*id)))?;
         let entry = self.seen.ledgers.get(cluster).and_then(|ledger| ledger_entry(ledger, self.id));
         let found = entry.and_then(|e| e.addresses.iter().find(|a| a.host == host));
         Some(match (entry, found) {

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::lower;
 use api::snapshot::{self, Snapshot, Target};
 use api::v1alpha1::DnsZone;
-use api::wire::{self, HubReport, Phase, SnapshotHead};
+use api::wire::{self, HubReport, NodeReport, Phase, SnapshotHead};
 use policies::hosts::zone_of;
 use policies::id::{AppId, ClusterId};
 use prost::Message as _;
+use tunnel::identity::Role;
 
-use super::choice::{AppChoice, Choice, HostAddresses, NodeChoice};
+use super::choice::{AppChoice, Choice, ClusterChoice, HostAddresses, NodeChoice};
 use super::{Seen, ledger_entry};
 
 /// Takes in which DNS nodes there are. One that has not reported since the hub started stays; one whose tokens were all
@@ -39,13 +40,21 @@ pub(super) fn choose_addresses(seen: &Seen, choice: &mut Choice) {
         for (host, HostAddresses(targets)) in hosts {
             let before = targets.clone();
             for (cluster, placed) in clusters.iter() {
+                let already = targets.contains_key(cluster);
                 if placed.removing {
                     targets.remove(cluster);
-                } else if let Some(found) = addresses(seen, id, host, cluster, targets.contains_key(cluster)) {
+                } else if let Some(found) = addresses(seen, id, host, cluster, already)
+                    && (already || placed.stays())
+                {
                     targets.insert(cluster.clone(), found);
                 }
             }
             targets.retain(|cluster, addresses| clusters.contains_key(cluster) && !addresses.is_empty());
+            // Where others serve it, users are sent away from copies that shall go, before these go.
+            let stays = |cluster: &ClusterId| clusters.get(cluster).is_some_and(ClusterChoice::stays);
+            if targets.keys().any(stays) {
+                targets.retain(|cluster, _| stays(cluster));
+            }
             // A name that had an answer keeps one, as long as the app is anywhere at all.
             if targets.is_empty() && clusters.values().any(|c| !c.removing) {
                 *targets = before;
@@ -112,6 +121,12 @@ pub(super) fn snapshot(seen: &Seen, choice: &mut Choice, term: u64) -> (Snapshot
             })
             .collect(),
         hub_region: seen.region.as_ref().map(ToString::to_string).unwrap_or_default(),
+        revoked: seen
+            .revoked
+            .iter()
+            .filter(|who| who.role == Role::Dns && !who.is_over(seen.now_s))
+            .map(|who| snapshot::Revoked { node: who.name.clone(), until_s: who.until_s })
+            .collect(),
     };
     let before = choice.snapshot.number;
     all.number = choice.snapshot.touch(wire::digest(&all.encode_to_vec()));
@@ -120,9 +135,13 @@ pub(super) fn snapshot(seen: &Seen, choice: &mut Choice, term: u64) -> (Snapshot
     }
     all.term = choice.snapshot_term;
     let mut bytes = all.encode_to_vec();
-    // A hub that was set back may count to a number that a node already serves with other content, and refuses again.
+    // A hub that was set back may count to a number that a node already serves with other content, or may have numbered
+    // what it says in a term that nodes have left behind: they would refuse it again and again.
     let named = wire::digest(&bytes);
-    if seen.nodes.values().any(|node| node.snapshot == all.number && node.digest != named) {
+    let refuses = |node: &NodeReport| {
+        node.snapshot == all.number && node.digest != named || node.term > all.term && node.term <= term
+    };
+    if seen.nodes.values().any(refuses) {
         choice.snapshot.number += 1;
         choice.snapshot_term = term;
         (all.number, all.term) = (choice.snapshot.number, term);

@@ -423,3 +423,152 @@ fn a_number_that_a_node_serves_with_other_content_is_passed_by() {
     // Once is enough.
     assert_eq!(decide(&seen, &after.choice, 2).head, after.head);
 }
+
+/// The settled fleet with one DNS node, and the policy then names fra and iad only: sin shall be left.
+fn narrowed() -> (Seen, Decision) {
+    let mut seen = fleet();
+    node(&mut seen, "ns1", "eu-central-1");
+    seen.connected = seen.clusters.keys().cloned().collect();
+    let decision = settled(&mut seen);
+    serves(&mut seen, &decision);
+    let policy = json!({
+        "apiVersion": "isochrone.dev/v1alpha1", "kind": "RegionPolicy",
+        "metadata": {"name": "everywhere-near", "namespace": "shop"},
+        "spec": {"activeActive": {"replicas": "Divided"}, "clusters": {"matchExpressions": [
+            {"key": lower::LABEL_CLUSTER, "operator": "NotIn", "values": ["sin"]}]}},
+    });
+    seen.policies.insert(AppId::new("shop", "everywhere-near"), object(policy));
+    (seen, decision)
+}
+
+/// The DNS node takes the snapshot in.
+fn serves(seen: &mut Seen, decision: &Decision) {
+    let node = seen.nodes.get_mut("ns1").unwrap();
+    (node.snapshot, node.digest) = (decision.head.number, decision.head.digest.clone());
+}
+
+fn sin() -> ClusterId {
+    ClusterId::new("sin")
+}
+
+fn removes(decision: &Decision) -> bool {
+    decision.desired[&sin()].apps[0].remove
+}
+
+fn targets(decision: &Decision) -> usize {
+    snapshot(decision).zones[0].hosts[0].targets.len()
+}
+
+fn why(decision: &Decision) -> String {
+    let worst = &decision.app_status[&shop()].worst;
+    worst.iter().find(|pair| pair.cluster == "sin").map(|pair| pair.reason.clone()).unwrap_or_default()
+}
+
+#[test]
+fn a_copy_leaves_the_answers_a_ttl_before_it_is_removed() {
+    let (mut seen, before) = narrowed();
+    seen.now_s = 1_000;
+    let first = decide(&seen, &before.choice, 1);
+    assert_eq!((targets(&first), removes(&first), why(&first).as_str()), (2, false, "NodesBehind"));
+    assert!(first.head.number > before.head.number);
+    assert_eq!(first.desired[&sin()].apps[0].render, before.desired[&sin()].apps[0].render, "it goes on as it is");
+    // A hub that starts anew goes on where it was.
+    serves(&mut seen, &first);
+    let second = decide(&seen, &first.choice, 1);
+    assert_eq!((removes(&second), why(&second).as_str()), (false, "AnswersHeld"));
+    seen.now_s = 1_030;
+    let third = decide(&seen, &second.choice, 1);
+    assert!(!removes(&third), "a TTL of 30 s and the rest of a second");
+    seen.now_s = 1_031;
+    let fourth = decide(&seen, &third.choice, 1);
+    assert!(removes(&fourth));
+    assert_eq!(fourth.head, third.head, "answers are as they were");
+    obey(&mut seen, &fourth);
+    let last = decide(&seen, &fourth.choice, 1);
+    assert_eq!(last.desired[&sin()].apps, []);
+}
+
+#[test]
+fn a_copy_stays_until_another_one_is_ready_and_believed() {
+    let (mut seen, before) = narrowed();
+    let first = decide(&seen, &before.choice, 1);
+    serves(&mut seen, &first);
+    // The others fall silent, are not ready, or are down for the node: sin is the last healthy copy.
+    let connected = std::mem::take(&mut seen.connected);
+    seen.now_s = 1_000;
+    let silent = decide(&seen, &first.choice, 1);
+    assert_eq!((removes(&silent), why(&silent).as_str()), (false, "NoOtherCopy"));
+    seen.connected = connected;
+    let down = |cluster: &str| wire::Judged { cluster: cluster.into(), class: "down".into() };
+    seen.nodes.get_mut("ns1").unwrap().judged = vec![down("fra"), down("iad")];
+    let judged = decide(&seen, &silent.choice, 1);
+    assert_eq!((removes(&judged), why(&judged).as_str()), (false, "NoOtherCopy"));
+    seen.nodes.get_mut("ns1").unwrap().judged.clear();
+    seen.now_s = 1_100;
+    assert!(removes(&decide(&seen, &judged.choice, 1)), "the answers have run out meanwhile");
+}
+
+#[test]
+fn a_copy_that_is_wanted_again_was_never_gone() {
+    let (mut seen, before) = narrowed();
+    let first = decide(&seen, &before.choice, 1);
+    seen.policies = fleet().policies;
+    let again = decide(&seen, &first.choice, 1);
+    assert_eq!(targets(&again), 3);
+    assert!(again.choice.apps[&shop()].clusters[&sin()].stays());
+}
+
+#[test]
+fn a_policy_that_wants_no_cluster_at_all_leaves_the_copies_that_serve() {
+    let (mut seen, before) = narrowed();
+    let spec = &mut seen.policies.get_mut(&AppId::new("shop", "everywhere-near")).unwrap().spec;
+    *spec = object(json!({"activeActive": {}, "clusters": {"matchLabels": {"env": "typo"}}}));
+    let mut decision = before;
+    for now_s in [1_000, 2_000, 3_000] {
+        seen.now_s = now_s;
+        decision = decide(&seen, &decision.choice, 1);
+        serves(&mut seen, &decision);
+    }
+    assert_eq!((targets(&decision), removes(&decision), why(&decision).as_str()), (3, false, "NoOtherCopy"));
+}
+
+#[test]
+fn a_forgotten_cluster_holds_nothing_up_and_is_not_chosen_again() {
+    let mut seen = fleet();
+    let decision = settled(&mut seen);
+    seen.connected.clear();
+    seen.apps.get_mut(&shop()).unwrap().metadata.deletion_timestamp = "2026-01-02T00:00:00Z".parse().ok().map(Time);
+    let waiting = decide(&seen, &decision.choice, 1);
+    obey(&mut seen, &waiting);
+    seen.ledgers.insert(sin(), Ledger::default());
+    let waiting = decide(&seen, &waiting.choice, 1);
+    assert_eq!(waiting.release, [], "sin has not said so");
+    let pair = &waiting.app_status[&shop()].worst[0];
+    assert!(pair.message.contains("isochrone cluster forget sin"), "{pair:?}");
+    // Either half alone changes nothing: an object deleted by mistake, or one made anew under a forgotten name.
+    seen.forgotten.insert(sin());
+    assert_eq!(decide(&seen, &waiting.choice, 1).release, []);
+    let object = seen.clusters.remove(&sin());
+    let done = decide(&seen, &waiting.choice, 1);
+    assert_eq!(done.release, [shop()]);
+    assert!(!done.choice.uids.contains_key(&sin()) && !done.desired.contains_key(&sin()));
+    seen.forgotten.clear();
+    assert_eq!(decide(&seen, &waiting.choice, 1).release, []);
+    drop(object);
+}
+
+#[test]
+fn a_hub_that_was_set_back_with_its_lease_asks_for_a_higher_term() {
+    let mut seen = fleet();
+    node(&mut seen, "ns1", "eu-central-1");
+    let decision = settled(&mut seen);
+    assert_eq!(decision.take_term, None);
+    // A later leader numbered less than this one has by now, and the node obeyed it.
+    let report = seen.nodes.get_mut("ns1").unwrap();
+    (report.snapshot, report.term, report.obeyed) = (1, 6, 7);
+    let refused = decide(&seen, &decision.choice, 2);
+    assert_eq!(refused.take_term, Some(8));
+    let obeyed = decide(&seen, &refused.choice, 8);
+    assert_eq!((obeyed.take_term, obeyed.head.term), (None, 8), "numbered anew, so that the node takes it");
+    assert_eq!(obeyed.desired[&sin()].term, 8);
+}

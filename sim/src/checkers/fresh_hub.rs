@@ -1,7 +1,7 @@
 //! 11: after a hub start nothing is moved, shrunk or pruned on account of a cluster that has not yet reported. Checked
 //! where nobody wished anything since what the hub finds was decided: then every move would be the start's doing.
 
-use controller::core::choice::Choice;
+use controller::core::choice::{Choice, ClusterChoice};
 use policies::time::Instant;
 
 use super::Checker;
@@ -34,10 +34,13 @@ impl Checker for FreshHub {
                     };
                     for (cluster, entry) in &before.clusters {
                         let now = after.clusters.get(cluster);
-                        if !seen.ledgers.contains_key(cluster) && now != Some(entry) {
+                        // How far users have left a copy that is not wanted any more is the hub's own note.
+                        let told = |entry: &ClusterChoice| (entry.render.clone(), entry.removing);
+                        let same = entry.leaving.is_some() || now.map(told) == Some(told(entry));
+                        if !seen.ledgers.contains_key(cluster) && !same {
                             return Err(format!("a fresh hub changes {id} in {cluster}, which has not reported"));
                         }
-                        if !entry.removing && now.is_none_or(|now| now.removing) {
+                        if entry.stays() && now.is_none_or(|now| !now.stays()) {
                             return Err(format!("a fresh hub takes {id} away from {cluster}, and nobody asked"));
                         }
                     }
@@ -45,7 +48,7 @@ impl Checker for FreshHub {
                         let now = after.hosts.get(host);
                         // Where the app is being taken away, the user asked, and its last address may go when another is
                         // there.
-                        let stays = |cluster| before.clusters.get(cluster).is_some_and(|entry| !entry.removing);
+                        let stays = |cluster| before.clusters.get(cluster).is_some_and(ClusterChoice::stays);
                         for (cluster, addresses) in targets.0.iter().filter(|(cluster, _)| stays(*cluster)) {
                             let same = now.and_then(|targets| targets.0.get(cluster)) == Some(addresses);
                             if !seen.ledgers.contains_key(cluster) && !same {

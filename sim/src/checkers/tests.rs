@@ -42,7 +42,7 @@ fn order(epoch: u64, remove: bool) -> DesiredApp {
 
 fn kept(term: u64, number: u64, orders: &[DesiredApp]) -> Kept {
     let app = |order: &DesiredApp| KeptApp { desired: Some(order.clone()), epoch: order.epoch, ..KeptApp::default() };
-    Kept { term, number, apps: orders.iter().map(app).collect() }
+    Kept { term, number, apps: orders.iter().map(app).collect(), dismissed: false }
 }
 
 /// A user who wants `web` in `fra`, or nowhere.
@@ -60,7 +60,7 @@ fn wishes(wanted: bool) -> Wishes {
 /// `web` in `fra`, or being removed from there.
 fn choice(removing: bool) -> Choice {
     let mut app = AppChoice { epoch: 1, ..AppChoice::default() };
-    app.clusters.insert(fra(), ClusterChoice { render: vec![1], removing });
+    app.clusters.insert(fra(), ClusterChoice { render: vec![1], removing, leaving: None });
     let mut targets = HostAddresses::default();
     targets.0.insert(fra(), vec!["192.0.2.1".into()]);
     app.hosts.insert("web.gslb.example.com".into(), targets);
@@ -95,6 +95,24 @@ fn a_last_copy_goes_only_when_a_user_asked() {
     }
     let early = Fact::Deleted(Deletion { removing: false, whole: false, ..deletion(&fra, &web, &object) });
     assert!(verdict(LastCopy::default(), &[(1, early)]).is_err());
+}
+
+#[test]
+fn users_leave_a_copy_before_it_goes() {
+    let (fra, web, object, all) = (fra(), web(), object(), [fra()]);
+    let (wanted, unwanted) = (wishes(true), Wishes::default());
+    let wished = |wishes| Fact::Wished { wishes, what: "" };
+    let deleted = || Fact::Deleted(deletion(&fra, &web, &object));
+    let applied = || Fact::Applied { cluster: &fra, app: &web, object: &object, epoch: 3 };
+    let answered = || Fact::Answered { node: "ns1", user: "u", host: "h", app: &web, clusters: &all };
+    let check = |facts: Vec<Fact<'_>>| {
+        let facts: Vec<_> = facts.into_iter().enumerate().map(|(i, fact)| (i as u64, fact)).collect();
+        verdict(UsersFirst::default(), &facts).is_ok()
+    };
+    assert!(check(vec![wished(&wanted), answered(), deleted()]));
+    assert!(!check(vec![wished(&wanted), deleted(), answered()]));
+    assert!(check(vec![wished(&wanted), deleted(), applied(), answered()]));
+    assert!(check(vec![wished(&wanted), wished(&unwanted), deleted(), answered()]));
 }
 
 #[test]

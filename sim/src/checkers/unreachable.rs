@@ -18,12 +18,12 @@ impl Checker for Unreachable {
     fn handle(&mut self, _now: Instant, fact: &Fact<'_>) -> Result<(), String> {
         let Fact::Decided { seen, before, decision, wishes, .. } = fact else { return Ok(()) };
         for (id, app) in &before.apps {
-            for (cluster, _) in app.clusters.iter().filter(|(_, entry)| !entry.removing) {
+            for (cluster, _) in app.clusters.iter().filter(|(_, entry)| entry.stays()) {
                 if seen.connected.contains(cluster) || !wishes.wants(id, cluster) {
                     continue;
                 }
                 let after = decision.choice.apps.get(id).and_then(|app| app.clusters.get(cluster));
-                if after.is_none_or(|entry| entry.removing) {
+                if after.is_none_or(|entry| !entry.stays()) {
                     return Err(format!("{id} leaves {cluster}, which is out of reach and where the user wants it"));
                 }
             }

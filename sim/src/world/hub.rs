@@ -211,6 +211,7 @@ impl World {
         hub.seen.clusters.clone_from(&wishes.clusters);
         hub.seen.zones.clone_from(&wishes.zones);
         hub.seen.node_regions.clone_from(&wishes.nodes);
+        hub.seen.now_s = now.since(Instant::ORIGIN).as_secs();
         hub.round += 1;
         let decision = decide(&hub.seen, &hub.choice, hub.term);
         let again = (hub.round % TWICE == 0).then(|| decide(&hub.seen.clone(), &hub.choice.clone(), hub.term));
@@ -256,6 +257,11 @@ impl World {
             return;
         }
         writes.into_iter().for_each(|write| self.api.write(write));
+        if let Some(term) = decision.take_term {
+            // Nobody else leads here, so the Lease takes it.
+            (self.api.term, self.hub.term, self.hub.dirty) = (term, term, true);
+            self.watch.tally.add("hub takes a higher term");
+        }
         self.api.decided = Some(wishes);
         self.hub.choice.clone_from(&decision.choice);
         self.hub_offer(&decision);
@@ -302,10 +308,10 @@ impl World {
     /// Tells a peer what concerns it, where it was told something else.
     fn hub_tell(&mut self, session: u64, decision: &Decision) {
         let Some(open) = self.hub.sessions.get_mut(&session) else { return };
-        let mut publish = |topic: &'static str, number: u64, payload: Vec<u8>| {
-            let news = open.told.insert(topic, number) != Some(number);
+        let mut publish = |topic: &'static str, version: (u64, u64), payload: Vec<u8>| {
+            let news = open.told.insert(topic, version) != Some(version);
             if news {
-                open.outbox.publish(topic, number, payload.into());
+                open.outbox.publish(topic, version.0, payload.into());
             }
             news
         };
@@ -313,14 +319,15 @@ impl World {
         match open.party {
             Party::Agent(i) => {
                 if let Some(desired) = decision.desired.get(&self.ids[i])
-                    && publish(topic::DESIRED, desired.number, desired.encode_to_vec())
+                    && publish(topic::DESIRED, (desired.number, desired.term), desired.encode_to_vec())
                 {
                     told = Some((i, desired.number));
                 }
             }
             Party::Dns(_) => {
-                publish(topic::SNAPSHOT, decision.head.number, decision.head.encode_to_vec());
-                publish(topic::HUB_REPORT, decision.report.number, decision.report.encode_to_vec());
+                let (head, report) = (&decision.head, &decision.report);
+                publish(topic::SNAPSHOT, (head.number, head.term), head.encode_to_vec());
+                publish(topic::HUB_REPORT, (report.number, report.term), report.encode_to_vec());
             }
             Party::Hub | Party::Ingress(_) => {}
         }

@@ -90,8 +90,8 @@ impl Link {
 pub(super) struct Open {
     pub(super) party: Party,
     pub(super) outbox: Outbox,
-    /// Numbers told last, by topic.
-    pub(super) told: BTreeMap<&'static str, u64>,
+    /// Number and leader's term of what was told last, by topic.
+    pub(super) told: BTreeMap<&'static str, (u64, u64)>,
     pub(super) heard: Instant,
 }
 

@@ -204,6 +204,7 @@ impl World {
             digest: serving.digest().clone(),
             refused: serving.refused().to_owned(),
             term: serving.term(),
+            obeyed: self.nodes[i].health.obeyed().max(serving.term()),
             listening: Vec::new(),
             peering: vec![format!("{}:7483", self.nodes[i].name)],
         };

@@ -196,7 +196,8 @@ fn draw_restore(seed: u64, last: Duration, lines: &mut Vec<(Duration, Happening)
         let restore = random.between(backup.max(SETTLED_AT) + Duration::from_secs(1), last - Duration::from_secs(12));
         lines.extend([
             (backup, Happening::Backup),
-            (restore, Happening::Restore { lease: false }),
+            // Every third with its Lease, and so with a term that others have left behind.
+            (restore, Happening::Restore { lease: seed.is_multiple_of(3) }),
             (restore + random.between(Duration::from_secs(1), Duration::from_secs(3)), Happening::RestoreDone),
             (restore + random.between(Duration::from_secs(4), Duration::from_secs(12)), Happening::Reapply),
         ]);
