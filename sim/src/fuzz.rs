@@ -1,5 +1,6 @@
 //! Many seeds, several at a time.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -25,6 +26,21 @@ pub struct Failure {
     pub last: Vec<String>,
 }
 
+/// What a program reads of a [`Report`].
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome<'a> {
+    /// Seeds that were run.
+    pub seeds: u64,
+    /// Events taken from the queues of all of them.
+    pub events: u64,
+    /// How often each interesting thing happened, by name.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// Left out when no seed failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<&'a Failure>,
+}
+
 /// What came of all seeds.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -34,6 +50,18 @@ pub struct Report {
     pub tally: Tally,
     /// The failing seed with the lowest number, if any failed.
     pub failure: Option<Failure>,
+}
+
+impl Report {
+    /// The report as programs read it.
+    pub fn outcome(&self) -> Outcome<'_> {
+        Outcome {
+            seeds: self.seeds,
+            events: self.tally.events,
+            counts: self.tally.iter().collect(),
+            failure: self.failure.as_ref(),
+        }
+    }
 }
 
 /// The world of one seed, with all checkers.
@@ -55,7 +83,8 @@ pub fn failure(seed: u64, ran: &Ran) -> Option<Failure> {
 
 /// Runs `count` seeds from `first` on in `jobs` threads, until one fails. `progress` hears how many are done.
 ///
-/// What fails first may depend on the threads; the report names the lowest failing seed among those that were run.
+/// Threads take seeds in their order and end those that they took, so every seed below one that fails is run: the
+/// failure does not depend on the threads, only how many seeds were run beyond it does.
 pub fn fuzz(first: u64, count: u64, jobs: usize, progress: &(dyn Fn(u64) + Sync)) -> Report {
     let (next, done, stop) = (AtomicU64::new(first), AtomicU64::new(0), AtomicBool::new(false));
     let report = Mutex::new(Report::default());

@@ -13,7 +13,7 @@ use world::assets::ASSETS_VARIABLE;
 use crate::kube;
 
 /// Programs that tests run, and the Debian package of each.
-const TOOLS: [(&str, &str); 4] = [
+const TOOLS: [(&str, &str); 5] = [
     // Asks the DNS server as users do.
     ("dig", "bind9-dnsutils"),
     // Asks the ingress as users do.
@@ -21,6 +21,8 @@ const TOOLS: [(&str, &str); 4] = [
     // Make the network namespaces in which packets can vanish, and enter them.
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
+    // Says whether the faults in `sim/mutations` still apply.
+    ("git", "git"),
 ];
 
 /// What the names of tests against real clusters begin with.

@@ -1,28 +1,15 @@
 //! `isochrone sim`: the virtual world. Progress goes to stderr, counts to stdout.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
 use anyhow::{Result, bail};
-use serde::Serialize;
-use sim::fuzz::{Failure, Report};
+use sim::fuzz::{Failure, Outcome, Report};
 
 use super::print;
 use crate::args::FuzzArgs;
 
 /// Between two lines of progress where nobody watches a terminal.
 const EVERY: u64 = 100;
-
-/// What a program reads.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Outcome<'a> {
-    seeds: u64,
-    events: u64,
-    counts: BTreeMap<&'static str, u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<&'a Failure>,
-}
 
 pub(super) fn fuzz(args: &FuzzArgs) -> Result<()> {
     let report = match args.seed {
@@ -42,12 +29,7 @@ pub(super) fn fuzz(args: &FuzzArgs) -> Result<()> {
             report
         }
     };
-    let outcome = Outcome {
-        seeds: report.seeds,
-        events: report.tally.events,
-        counts: report.tally.iter().collect(),
-        failure: report.failure.as_ref(),
-    };
+    let outcome = report.outcome();
     print::value(&outcome, args.output, || table(&outcome))?;
     match &report.failure {
         Some(failure) => bail!("{}", explain(failure, args.trace)),
