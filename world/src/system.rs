@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use rustix::process::Signal;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use crate::World;
@@ -252,6 +253,34 @@ impl System {
             }
         }
         nodes.iter().try_for_each(|node| self.revive(node))
+    }
+
+    /// Starts a role that has ended, with the token of a printed line instead of its first one.
+    ///
+    /// # Errors
+    /// When it runs, was started without a token, or there is none in the line.
+    pub fn join_anew(&mut self, role: &Role, line: &str) -> anyhow::Result<()> {
+        let token = token(line)?;
+        let launch = self.launches.get_mut(role).with_context(|| format!("{role:?} was never started"))?;
+        let mut args = launch.args.iter_mut().skip_while(|arg| *arg != "--join");
+        *args.nth(1).with_context(|| format!("{role:?} needs no token"))? = token;
+        self.revive(role)
+    }
+
+    /// The metrics of a DNS node, as text.
+    ///
+    /// # Errors
+    /// When its admin port does not answer.
+    pub async fn dns_metrics(&self, member: &str) -> anyhow::Result<String> {
+        let admin = self.dns_admin(member)?;
+        let ask = async {
+            let mut stream = tokio::net::TcpStream::connect(&admin).await?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            anyhow::Ok(answer)
+        };
+        tokio::time::timeout(PATIENCE, ask).await.with_context(|| format!("{admin} hangs"))?
     }
 
     /// Process number of a role that runs.

@@ -7,11 +7,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
+use api::wire::topic;
+use bytes::Bytes;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tunnel::Timing;
+use tunnel::client::{Link, LinkConfig, Toward};
 use tunnel::identity::{Authority, Identity, Key, Role as PeerRole, Subject, Token};
+use tunnel::message::Hello;
 use world::demo::{self, CLIENTS, HOST};
 use world::resolver::Resolver;
 use world::system::{Role, System, kubectl};
@@ -198,7 +203,8 @@ async fn what_the_hub_does_not_accept(world: &World, system: &System) -> anyhow:
 async fn a_deleted_policy_changes_nothing(world: &World) -> anyhow::Result<()> {
     let before = uids(world).await?;
     kubectl(&world.hub, &["delete", "-n", "shop", "regionpolicies.isochrone.dev/near"], "").await?;
-    let words = "False PolicyNotFound there is no RegionPolicy near in namespace shop";
+    let words = "False PolicyNotFound there is no RegionPolicy near in namespace shop: create it, or name another; what was \
+                 delivered stays as it is";
     says(world, "shop", "apps.isochrone.dev/shop", "Accepted", words).await?;
     says(world, "shop", "apps.isochrone.dev/shop", "Placed", "True Unchanged the placement stays as it was").await?;
     ensure!(uids(world).await? == before);
@@ -311,6 +317,7 @@ async fn expired_and_foreign_certificates(world: &World, system: &mut System) ->
     };
     let authority = Authority::from_pem(&text("tls.crt")?, &text("tls.key")?)?;
     let other = Authority::generate(SystemTime::now())?;
+    an_unreadable_ledger_changes_nothing(world, system, &authority).await.context("an unreadable ledger")?;
     let iad = &world.member("iad").context("iad")?.cluster;
     let agent = Role::Agent("iad".to_owned());
     let put = async |identity: &Identity| {
@@ -357,6 +364,29 @@ async fn expired_and_foreign_certificates(world: &World, system: &mut System) ->
         Ok((kept != expired).then_some(()))
     })
     .await
+}
+
+/// A second agent of a cluster, by its certificate the cluster's own, sends what is no ledger.
+async fn an_unreadable_ledger_changes_nothing(
+    world: &World,
+    system: &System,
+    authority: &Authority,
+) -> anyhow::Result<()> {
+    let fra = &world.member("fra").context("fra")?.cluster;
+    let hello = Hello { software: "garbage".into(), instance: "odd".into(), boot: "odd".into(), ..Hello::default() };
+    let (link, _events) = Link::start(LinkConfig {
+        toward: Toward::Hub,
+        hubs: vec![format!("{}:7443", system.address(&Role::Hub)?)],
+        identity: identity(authority, PeerRole::Agent, "fra", fra.uid(), Duration::ZERO)?,
+        hello,
+        timing: Timing::default(),
+    })?;
+    let from = system.log(&Role::Hub)?.len();
+    link.publish(topic::LEDGER, u64::MAX, Bytes::from_static(&[0xff; 40]))?;
+    let line = said(system, &Role::Hub, from, "cannot read what was published").await?;
+    ensure!(line.contains("agent fra (") && line.contains(topic::LEDGER), "{line}");
+    link.close("done").await;
+    ready(world, "shop").await
 }
 
 /// An identity that `authority` signed `age` ago for ninety days.

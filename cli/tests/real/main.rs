@@ -10,6 +10,7 @@ mod delivery;
 mod disk;
 mod failover;
 mod garbage;
+mod lifecycle;
 mod upkeep;
 
 /// The binary under test.

@@ -21,7 +21,7 @@ use crate::delivery::{ready, until};
 use crate::{ISOCHRONE, ONE_WORLD};
 
 /// Where the doors listen; a port that needs no rights.
-const DOORS: u16 = 8080;
+pub(crate) const DOORS: u16 = 8080;
 /// Who writes for us in a member, by itself or as somebody else.
 const AGENT: &str = "system:serviceaccount:isochrone-system:isochrone-agent";
 /// Where the agent has what is its own.
@@ -62,19 +62,19 @@ async fn stories(world: &mut World, system: &mut System) -> anyhow::Result<()> {
 }
 
 /// No wait of these stories is about speed; this only ends a test that would never end.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The members' names, each with where its DNS node answers.
-fn nodes(world: &World, system: &System) -> anyhow::Result<BTreeMap<String, SocketAddr>> {
+pub(crate) fn nodes(world: &World, system: &System) -> anyhow::Result<BTreeMap<String, SocketAddr>> {
     world.members.iter().map(|member| Ok((member.spec.name.clone(), system.dns(&member.spec.name)?))).collect()
 }
 
-fn users() -> anyhow::Result<BTreeMap<String, IpAddr>> {
+pub(crate) fn users() -> anyhow::Result<BTreeMap<String, IpAddr>> {
     CLIENTS.into_iter().map(|(member, client)| Ok((member.to_owned(), client.parse()?))).collect()
 }
 
 /// Whether every node sends the users of every place to the member there.
-fn all_nearest(world: &World, seen: &Seen) -> bool {
+pub(crate) fn all_nearest(world: &World, seen: &Seen) -> bool {
     let views = world.members.iter().flat_map(|node| world.members.iter().map(move |home| (node, home)));
     views.into_iter().all(|(node, home)| {
         let view = View { node: node.spec.name.clone(), users: home.spec.name.clone() };
@@ -206,7 +206,7 @@ async fn an_agent_is_upgraded(world: &World, system: &mut System) -> anyhow::Res
 }
 
 /// How long `kubectl wait` waits.
-const WAIT: &str = "--timeout=90s";
+pub(crate) const WAIT: &str = "--timeout=90s";
 
 /// The hub is killed while `sin` is away, with its API server and its agent, and starts again. It writes nothing anew in
 /// the members that it reaches, and leaves the one that it does not reach in its place; that one finds its objects as
@@ -268,7 +268,7 @@ async fn the_hub_restarts_while_a_member_is_away(world: &mut World, system: &mut
     still(watcher).await
 }
 
-async fn blue(cluster: &Cluster) -> anyhow::Result<()> {
+pub(crate) async fn blue(cluster: &Cluster) -> anyhow::Result<()> {
     let what = format!("{} has the changed ConfigMap", cluster.name());
     until(&what, async || {
         let settings = object(cluster, &["-n", "shop", "configmap/settings"]).await?;
@@ -278,7 +278,7 @@ async fn blue(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 /// Ends a watch in which nothing was to move.
-async fn still(watcher: Watcher) -> anyhow::Result<()> {
+pub(crate) async fn still(watcher: Watcher) -> anyhow::Result<()> {
     let (seen, watched) = watcher.finish().await;
     ensure!(seen.changes.len() == seen.now.len(), "answers changed: {:?}", seen.changes);
     ensure!(seen.unanswered.is_empty(), "questions without an answer: {:?}", seen.unanswered);
@@ -371,14 +371,14 @@ async fn run_lines(cluster: &Cluster, message: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn object(cluster: &Cluster, what: &[&str]) -> anyhow::Result<Value> {
+pub(crate) async fn object(cluster: &Cluster, what: &[&str]) -> anyhow::Result<Value> {
     let args = [&["get", "-o", "json"], what].concat();
     Ok(serde_json::from_str(&kubectl(cluster, &args, "").await?)?)
 }
 
 /// What was delivered to a namespace, and in which version it stands, by kind and name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Objects(BTreeMap<String, Version>);
+pub(crate) struct Objects(BTreeMap<String, Version>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Version {
@@ -388,7 +388,7 @@ struct Version {
 }
 
 impl Objects {
-    async fn of(cluster: &Cluster) -> anyhow::Result<Self> {
+    pub(crate) async fn of(cluster: &Cluster) -> anyhow::Result<Self> {
         let ours = ["-n", "shop", "-l", "applyset.kubernetes.io/part-of", "configmaps,deployments,services"];
         let list = object(cluster, &ours).await?;
         let items = list["items"].as_array().context("a list")?;
@@ -403,7 +403,7 @@ impl Objects {
             Ok((format!("{}/{}", text(&item["kind"])?, text(&meta["name"])?), version))
         });
         let objects = Self(objects.collect::<anyhow::Result<_>>()?);
-        ensure!(objects.0.len() == 3, "{objects:?}");
+        ensure!(objects.0.len() >= 3, "{objects:?}");
         Ok(objects)
     }
 
@@ -424,13 +424,13 @@ impl Objects {
 }
 
 /// The audit log of a member, from some moment on.
-struct Audit {
+pub(crate) struct Audit {
     log: PathBuf,
     from: usize,
 }
 
 impl Audit {
-    fn from_now(cluster: &Cluster) -> anyhow::Result<Self> {
+    pub(crate) fn from_now(cluster: &Cluster) -> anyhow::Result<Self> {
         let log = cluster.audit_log();
         let from = std::fs::read(&log).with_context(|| format!("reading {}", log.display()))?.len();
         Ok(Self { log, from })
@@ -459,15 +459,16 @@ impl Audit {
         Ok(events)
     }
 
-    /// What it wrote in its own namespace.
-    fn kept(&self) -> anyhow::Result<Vec<Value>> {
+    /// What it wrote down in its own namespace; not that it lives, which its Lease says every few seconds.
+    pub(crate) fn kept(&self) -> anyhow::Result<Vec<Value>> {
         let mut events = self.writes()?;
-        events.retain(|event| event["objectRef"]["namespace"] == OWN_NAMESPACE);
+        let own = |of: &Value| of["namespace"] == OWN_NAMESPACE && of["resource"] == "secrets";
+        events.retain(|event| own(&event["objectRef"]));
         Ok(events)
     }
 
     /// What it wrote elsewhere.
-    fn wrote(&self) -> anyhow::Result<Vec<String>> {
+    pub(crate) fn wrote(&self) -> anyhow::Result<Vec<String>> {
         let elsewhere = self.writes()?.into_iter().filter(|event| event["objectRef"]["namespace"] != OWN_NAMESPACE);
         Ok(elsewhere.map(|event| line(&event)).collect())
     }
