@@ -28,6 +28,7 @@
 pub mod assets;
 mod authority;
 pub mod cluster;
+pub mod delivery;
 pub mod demo;
 pub mod failover;
 pub mod fleet;

@@ -288,13 +288,15 @@ impl System {
         self.running.get(role).map(Process::pid)
     }
 
-    /// Ends everything; agents and nodes first, so that they can say goodbye.
-    pub async fn stop(mut self) {
-        let hub = self.running.remove(&Role::Hub);
-        futures::future::join_all(self.running.values().map(|process| stop(process, GOODBYE))).await;
-        if let Some(hub) = hub {
-            stop(&hub, GOODBYE).await;
+    /// Ends everything; agents and nodes first, so that they can say goodbye. Returns those that had to be killed.
+    pub async fn stop(mut self) -> Vec<Role> {
+        let hub = self.running.remove_entry(&Role::Hub);
+        let ended = async |(role, process): (&Role, &Process)| (!stop(process, GOODBYE).await).then(|| role.clone());
+        let mut killed = futures::future::join_all(self.running.iter().map(ended)).await;
+        if let Some((role, process)) = &hub {
+            killed.push(ended((role, process)).await);
         }
+        killed.into_iter().flatten().collect()
     }
 
     /// Where a role listens; which ports, its own documentation says.

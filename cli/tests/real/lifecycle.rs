@@ -24,9 +24,11 @@ async fn real_set_back_narrowed_and_forgotten() -> anyhow::Result<()> {
     let world = World::start(&assets_from_env()?, spec).await?;
     let mut system = System::start(&world, Path::new(ISOCHRONE)).await?;
     let done = stories(&world, &mut system).await.map_err(|error| error.context(system.tails()));
-    system.stop().await;
+    let killed = system.stop().await;
     world.stop().await;
-    done
+    done?;
+    ensure!(killed.is_empty(), "{killed:?} did not end when asked");
+    Ok(())
 }
 
 async fn stories(world: &World, system: &mut System) -> anyhow::Result<()> {

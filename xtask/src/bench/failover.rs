@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use world::Assets;
 use world::failover::{Expected, Run, Scenario, Scene};
 
+use super::{percentile, write_whole};
 use crate::kube;
 use crate::world::build_binary;
 
@@ -157,13 +158,6 @@ impl Bench<'_> {
     }
 }
 
-/// What is written after each run must be readable whenever the bench is ended.
-fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
-    let draft = path.with_extension("draft");
-    std::fs::write(&draft, text).with_context(|| format!("writing {}", draft.display()))?;
-    std::fs::rename(&draft, path).with_context(|| format!("writing {}", path.display()))
-}
-
 async fn once(scene: &mut Scene, scenario: Scenario) -> anyhow::Result<Run> {
     let run = world::failover::run(scene, scenario).await?;
     scene.restore().await.context("restoring the world")?;
@@ -251,12 +245,6 @@ fn spread(times: impl Iterator<Item = Option<Duration>>, bar: Option<f64>) -> St
     };
     let bar = bar.map(|bar| format!(" (≤ {bar})")).unwrap_or_default();
     format!("{} / {} / {}{bar}", text(50), text(95), text(100))
-}
-
-/// The nearest rank: the least value that is not below `percent` of all. `sorted` is.
-fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied()
 }
 
 #[cfg(test)]
