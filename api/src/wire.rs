@@ -30,6 +30,10 @@ pub mod topic {
     pub const FINDINGS: &str = "findings";
     /// DNS node → hub, [`super::NodeReport`].
     pub const NODE: &str = "node";
+    /// Hub → DNS node, [`super::Question`]. Of two that wait only the newer one is answered.
+    pub const EXPLAIN: &str = "explain";
+    /// DNS node → hub, [`super::Explained`].
+    pub const EXPLAINED: &str = "explained";
 }
 
 /// SHA-256 of a blob, the name it is fetched by.
@@ -351,6 +355,31 @@ pub struct NodeReport {
     /// Highest leader term of any message that it obeyed, snapshot or not.
     #[prost(uint64, tag = "8")]
     pub obeyed: u64,
+}
+
+/// What an operator asks of a DNS node, passed on by the hub.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Question {
+    /// Names it in the answer.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// The query of `GET /explain`, as it came.
+    #[prost(string, tag = "2")]
+    pub query: String,
+}
+
+/// A DNS node's answer to a [`Question`].
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Explained {
+    /// Which question.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// The HTTP status of the answer.
+    #[prost(uint32, tag = "2")]
+    pub status: u32,
+    /// Its body: JSON, or what was wrong, for people.
+    #[prost(string, tag = "3")]
+    pub body: String,
 }
 
 /// One node's class of one cluster.

@@ -297,6 +297,12 @@ pub(crate) struct ExplainArgs {
     /// Admin address of a DNS node, which answers from what it serves now.
     #[arg(long, default_value = "127.0.0.1:7482", value_name = "HOST:PORT", conflicts_with = "state")]
     pub(crate) node: String,
+    /// Admin address of the hub, which passes the question on to a DNS node that is connected to it.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["node", "state"])]
+    pub(crate) hub: Option<String>,
+    /// Name of the DNS node that the hub shall ask; left out: any.
+    #[arg(long, value_name = "NAME", requires = "hub")]
+    pub(crate) at: Option<String>,
     /// State directory of a DNS node: works with everything else down.
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,

@@ -6,10 +6,12 @@
 //! * [`credentials`] — the hub's authority and join tokens; [`revocation`] — who is not welcome any more; [`stub`] — what
 //!   the hub answers on its tunnels.
 //! * [`observe`] — watches, and [`orphans`], what went with its definition; [`execute`] — statuses and finalizers.
+//! * `ask` — questions of operators to DNS nodes, passed on.
 //! * [`runtime`] — the process: [`runtime::run`]. [`manifests`] — what it needs in a cluster.
 
 #![forbid(unsafe_code)]
 
+mod ask;
 pub mod choice_store;
 pub mod core;
 pub mod credentials;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use api::wire::{self, ClusterReport, Digest, Ledger, NodeReport, TunnelReport, topic};
+use api::wire::{self, ClusterReport, Digest, Explained, Ledger, NodeReport, Question, TunnelReport, topic};
 use bytes::Bytes;
 use kube::Client;
 use lease::{Leadership, LeaseError, Terms};
@@ -30,6 +30,7 @@ use tunnel::code::Code;
 use tunnel::identity::{Authority, Role};
 use tunnel::server::{Backend as _, Left, Session, SessionId, Stub, StubConfig, StubEvent};
 
+use crate::ask::{self, Asked, Pending};
 use crate::choice_store::{ChoiceError, ChoiceStore};
 use crate::core::choice::Choice;
 use crate::core::{Decision, Seen, decide};
@@ -120,7 +121,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), HubError
     readiness.set("leadership", Err("waiting for the Lease".into()));
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
-    admin::serve(config.admin, readiness.clone(), registry, axum::Router::new(), stop.clone()).await?;
+    let (explain, asked) = ask::route();
+    admin::serve(config.admin, readiness.clone(), registry, explain, stop.clone()).await?;
 
     let (mut leadership, terms) = tokio::select! {
         leadership = Leadership::acquire(config.client.clone(), &config.namespace, LEASE, &config.identity) => leadership?,
@@ -128,7 +130,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), HubError
     };
     tracing::info!(term = terms.current(), "leading");
     let ended = tokio::select! {
-        ended = lead(&config, terms, &readiness, &metrics, &stop) => ended,
+        ended = lead(&config, terms, asked, &readiness, &metrics, &stop) => ended,
         lost = leadership.keep() => return Err(lost.into()),
     };
     leadership.release().await;
@@ -138,6 +140,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), HubError
 async fn lead(
     config: &Config,
     terms: Terms,
+    asked: mpsc::Receiver<Asked>,
     readiness: &admin::Readiness,
     metrics: &Metrics,
     stop: &CancellationToken,
@@ -186,6 +189,8 @@ async fn lead(
         choice,
         store,
         terms,
+        asked,
+        pending: Pending::default(),
         backend,
         blobs,
         sessions: BTreeMap::new(),
@@ -231,6 +236,8 @@ struct Hub {
     choice: Choice,
     store: ChoiceStore,
     terms: Terms,
+    asked: mpsc::Receiver<Asked>,
+    pending: Pending,
     backend: Arc<HubBackend>,
     blobs: Blobs,
     sessions: BTreeMap<SessionId, Open>,
@@ -267,6 +274,7 @@ impl Hub {
                     () = self.terms.risen() => break self.take_term(),
                     () = &mut idle => break,
                     _ = tell.tick() => self.tell_tunnels(),
+                    Some(asked) = self.asked.recv() => self.ask(asked),
                     () = stop.cancelled() => return Ok(()),
                 }
             }
@@ -315,6 +323,23 @@ impl Hub {
         }
         let newest = Arc::new((self.seen.clone(), decision));
         self.decided.send_replace(Some(newest));
+    }
+
+    /// Passes an operator's question on to a DNS node.
+    fn ask(&mut self, Asked { node, query, reply }: Asked) {
+        let nodes = self.sessions.values().map(|open| &open.session).filter(|session| session.peer().role == Role::Dns);
+        let mut nodes = nodes.map(|session| (session.peer().name, session));
+        let Some((name, session)) = nodes.find(|(name, _)| node.as_ref().is_none_or(|wanted| wanted == name)) else {
+            let which = node.map_or_else(|| "no DNS node".to_owned(), |node| format!("no DNS node {node}"));
+            // Whoever asked may have gone.
+            let _ = reply.send((404, format!("{which} is connected to this hub\n")));
+            return;
+        };
+        let id = self.pending.add(&name, reply);
+        let question = Question { id, query };
+        if let Err(error) = session.publish(topic::EXPLAIN, id, Bytes::from(question.encode_to_vec())) {
+            tracing::error!(node = name, %error, "cannot pass a question on");
+        }
     }
 
     /// Ends the sessions of peers whose certificates were revoked.
@@ -451,6 +476,7 @@ impl Hub {
                 }
                 self.seen.nodes.insert(name.to_owned(), report);
             }
+            (Role::Dns, topic::EXPLAINED) => self.pending.answer(name, Explained::decode(payload)?),
             // A newer peer may say more than this hub understands.
             (Role::Agent | Role::Dns, _) => tracing::debug!(name, topic, "unknown topic"),
         }

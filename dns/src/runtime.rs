@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::snapshot::Snapshot;
-use api::wire::{HubReport, Judged, SnapshotHead, TunnelReport, topic};
+use api::wire::{Explained, HubReport, Judged, Question, SnapshotHead, TunnelReport, topic};
 use axum::Router;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
@@ -354,7 +354,27 @@ impl Node {
                 Ok(report) => self.with(|watch, now| watch.health.handle_tunnels(now, &report)),
                 Err(error) => unreadable(error),
             },
+            topic::EXPLAIN => match Question::decode(payload) {
+                Ok(question) => self.explain(&question, link),
+                Err(error) => unreadable(error),
+            },
             _ => tracing::debug!(topic, "unknown topic"),
+        }
+    }
+
+    /// Answers an operator whose question the hub has passed on.
+    fn explain(&self, question: &Question, link: &Link) {
+        let served = Served { store: Arc::clone(&self.store), watch: Arc::clone(&self.watch) };
+        let json = |said: Explanation| {
+            serde_json::to_string(&said).map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+        };
+        let (status, body) = match served.explain(&question.query).and_then(json) {
+            Ok(body) => (StatusCode::OK, body),
+            Err(wrong) => wrong,
+        };
+        let answer = Explained { id: question.id, status: status.as_u16().into(), body };
+        if let Err(error) = link.publish(topic::EXPLAINED, question.id, Bytes::from(answer.encode_to_vec())) {
+            tracing::error!(%error, "cannot answer a question that the hub passed on");
         }
     }
 
@@ -482,29 +502,33 @@ async fn fetch(
 /// `GET /explain?host=…&client=…&assume=CLUSTER=STATE`
 fn explain_route(served: Arc<OnceLock<Served>>) -> Router {
     let route = async move |RawQuery(query): RawQuery| {
+        let Some(served) = served.get() else {
+            return Err((StatusCode::SERVICE_UNAVAILABLE, "the node has not joined yet".into()));
+        };
+        served.explain(&query.unwrap_or_default()).map(axum::Json)
+    };
+    Router::new().route("/explain", get(route))
+}
+
+impl Served {
+    /// Answers a query such as `host=…&client=…`, as the operator's browser, `isochrone explain` or the hub writes it.
+    fn explain(&self, query: &str) -> Result<Explanation, (StatusCode, String)> {
         let bad = |text: String| (StatusCode::BAD_REQUEST, text);
-        let pairs: Vec<(String, String)> =
-            serde_urlencoded::from_str(&query.unwrap_or_default()).map_err(|e| bad(e.to_string()))?;
+        let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query).map_err(|e| bad(e.to_string()))?;
         let value = |key: &str| pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
         let (Some(host), Some(client)) = (value("host"), value("client")) else {
             return Err(bad("write /explain?host=HOST&client=IP".into()));
         };
         let client: IpAddr = client.parse().map_err(|_| bad(format!("{client:?} is no IP address")))?;
         let assume: Vec<String> = pairs.into_iter().filter(|(k, _)| k == "assume").map(|(_, v)| v).collect();
-        let Some(Served { store, watch }) = served.get() else {
-            return Err((StatusCode::SERVICE_UNAVAILABLE, "the node has not joined yet".into()));
-        };
-        let view = Arc::clone(&store.view());
+        let view = Arc::clone(&self.store.view());
         let observed = {
-            let Watch { health, words } = &*lock(watch);
+            let Watch { health, words } = &*lock(&self.watch);
             let word = |id: &ClusterId| words.get(id).cloned().unwrap_or_default();
             health.evidence().into_iter().map(|(id, e)| (id.to_string(), Observed::new(&e, word(&id)))).collect()
         };
-        assumed(&view, &host, client, &assume, &observed)
-            .map(axum::Json)
-            .map_err(|error| (StatusCode::NOT_FOUND, error.to_string()))
-    };
-    Router::new().route("/explain", get(route))
+        assumed(&view, &host, client, &assume, &observed).map_err(|error| (StatusCode::NOT_FOUND, error.to_string()))
+    }
 }
 
 /// Why there is no explanation.

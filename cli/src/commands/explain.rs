@@ -1,4 +1,5 @@
-//! `isochrone explain`: a DNS node's own words, asked over its admin port or read from its state directory.
+//! `isochrone explain`: a DNS node's own words, asked over its admin port or through the hub, or read from its state
+//! directory.
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
@@ -24,14 +25,18 @@ pub(super) async fn run(args: ExplainArgs) -> Result<()> {
 async fn ask(args: &ExplainArgs) -> Result<Value> {
     let mut pairs = vec![("host", args.host.clone()), ("client", args.client.to_string())];
     pairs.extend(args.assume.iter().map(|assume| ("assume", assume.clone())));
+    pairs.extend(args.at.iter().map(|name| ("node", name.clone())));
     let query = serde_urlencoded::to_string(pairs)?;
-    let uri = format!("http://{}/explain?{query}", args.node).parse().context("--node is no HOST:PORT")?;
+    let (option, address) = args.hub.as_ref().map_or(("--node", &args.node), |hub| ("--hub", hub));
+    let uri = format!("http://{address}/explain?{query}").parse();
+    let uri = uri.with_context(|| format!("{option} is no HOST:PORT"))?;
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let hint = || {
-        let node = &args.node;
-        format!(
-            "no DNS node answers at {node}: write --node HOST:PORT of a node's admin port, or --state DIR of its state"
-        )
+    let hint = || match &args.hub {
+        Some(hub) => format!("no hub answers at {hub}: write --hub HOST:PORT of the hub's admin port"),
+        None => format!(
+            "no DNS node answers at {address}: write --node HOST:PORT of a node's admin port, --hub HOST:PORT of the \
+             hub's, or --state DIR of a node's state"
+        ),
     };
     let response = client.get(uri).await.with_context(hint)?;
     let status = response.status();
@@ -39,7 +44,7 @@ async fn ask(args: &ExplainArgs) -> Result<Value> {
     if !status.is_success() {
         bail!("{}", String::from_utf8_lossy(&body).trim());
     }
-    serde_json::from_slice(&body).with_context(|| format!("{} is no DNS node's admin port", args.node))
+    serde_json::from_slice(&body).with_context(|| format!("{address} is no admin port of a DNS node or hub"))
 }
 
 /// For people: the answer first, then who stood for election.

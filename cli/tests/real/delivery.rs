@@ -188,6 +188,16 @@ async fn explained(system: &System) -> anyhow::Result<()> {
     let assumed = ["explain", HOST, "--client", CLIENTS[1].1, "--node", &node, "--assume", "iad=down"];
     let table = system.isochrone(&assumed).await?;
     ensure!(table.contains("down"), "{table}");
+    // The hub passes the question on, to the node that is named.
+    let hub = format!("{}:7480", system.address(&Role::Hub)?);
+    let through = ["explain", HOST, "--client", CLIENTS[0].1, "--hub", &hub, "--at", "ns-sin", "-o", "json"];
+    let passed: serde_json::Value = serde_json::from_str(&system.isochrone(&through).await?)?;
+    ensure!(passed["candidates"].as_array().is_some_and(|all| all.len() == 3), "{passed}");
+    ensure!(passed["node"] == "ns-sin" && passed["location"] == said["location"], "{passed}\n{said}");
+    let Err(error) = system.isochrone(&[&through[..7], &["nowhere"]].concat()).await else {
+        anyhow::bail!("a node that does not exist has explained")
+    };
+    ensure!(error.to_string().contains("no DNS node nowhere is connected"), "{error}");
     Ok(())
 }
 
