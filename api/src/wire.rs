@@ -268,6 +268,13 @@ pub struct HubReport {
     pub drained: Vec<String>,
 }
 
+impl HubReport {
+    /// Digest of what it says, whoever says it and whichever number it has.
+    pub fn content(&self) -> Digest {
+        digest(&Self { term: 0, number: 0, ..self.clone() }.encode_to_vec())
+    }
+}
+
 /// How long the hub has heard nothing from the agents it knows. Good for seconds, so never kept.
 #[derive(Clone, PartialEq, Message)]
 pub struct TunnelReport {
@@ -355,6 +362,12 @@ pub struct NodeReport {
     /// Highest leader term of any message that it obeyed, snapshot or not.
     #[prost(uint64, tag = "8")]
     pub obeyed: u64,
+    /// Number of the [`HubReport`] that it goes by; zero before the first.
+    #[prost(uint64, tag = "9")]
+    pub report: u64,
+    /// Digest of what that report says ([`HubReport::content`]).
+    #[prost(bytes = "vec", tag = "10")]
+    pub report_digest: Digest,
 }
 
 /// What an operator asks of a DNS node, passed on by the hub.

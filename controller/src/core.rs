@@ -272,6 +272,9 @@ fn intend(
     let count = u32::try_from(placement.len()).unwrap_or(u32::MAX);
     for (cluster, entry) in &mut after.clusters {
         if placement.contains(cluster) {
+            if entry.removing {
+                entry.since = after.epoch + 1;
+            }
             (entry.removing, entry.leaving) = (false, None);
         } else if after.traffic.is_none() {
             // A baseline serves nobody: there is no one to wait for.
@@ -302,6 +305,11 @@ fn forget_removed(id: &AppId, seen: &Seen, after: &mut AppChoice) {
 /// What a ledger says of one app.
 pub(crate) fn ledger_entry<'a>(ledger: &'a Ledger, id: &AppId) -> Option<&'a wire::LedgerEntry> {
     ledger.entries.iter().find(|e| e.namespace == id.namespace && e.name == id.name)
+}
+
+/// Whether an agent says that the copy stands as it shall, and speaks of this one.
+fn is_ready(entry: &wire::LedgerEntry, copy: &ClusterChoice) -> bool {
+    entry.phase() == Phase::Ready && entry.epoch >= copy.since
 }
 
 fn has_finalizer(app: &App) -> bool {

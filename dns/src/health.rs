@@ -141,6 +141,12 @@ impl Health {
         self.report.term
     }
 
+    /// Number and content of the report that it goes by.
+    pub fn report_held(&self) -> (u64, wire::Digest) {
+        let content = if self.report.number == 0 { wire::Digest::new() } else { self.report.content() };
+        (self.report.number, content)
+    }
+
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.traffic.handle_timeout(now);

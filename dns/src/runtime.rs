@@ -441,8 +441,11 @@ impl Node {
         let mut report = self.store.report();
         report.listening.clone_from(&self.listening);
         report.peering.clone_from(&self.peering);
-        let (classes, obeyed) = self.with(|watch, _| (watch.health.classes(), watch.health.obeyed()));
-        report.obeyed = report.obeyed.max(obeyed);
+        let classes = self.with(|watch, _| {
+            report.obeyed = report.obeyed.max(watch.health.obeyed());
+            (report.report, report.report_digest) = watch.health.report_held();
+            watch.health.classes()
+        });
         let judged = |(cluster, class): (String, Class)| Judged { cluster, class: class.as_str().to_owned() };
         report.judged = classes.into_iter().map(judged).collect();
         if let Err(error) = link.publish(topic::NODE, self.reports, Bytes::from(report.encode_to_vec())) {

@@ -321,6 +321,7 @@ impl Store {
             peering: Vec::new(),
             judged: Vec::new(),
             obeyed: change.term,
+            ..NodeReport::default()
         }
     }
 

@@ -10,7 +10,7 @@ use sim::world::{Fault, Happening, Script, Wish, World};
 const SEEDS: u64 = 120;
 
 /// Seeds that once found a defect, and which. They go on running for ever.
-const PAST: [(u64, &str); 5] = [
+const PAST: [(u64, &str); 7] = [
     (40, HOLLOW),
     (64, "a hub set back counted up to a number that nodes served with other content, and looked at numbers alone"),
     (95, HOLLOW),
@@ -19,6 +19,8 @@ const PAST: [(u64, &str); 5] = [
         "a fresh hub dropped a copy of which nobody had reported, though its user wanted that: the checker was wrong",
     ),
     (353, HOLLOW),
+    (1144, "a copy that was wanted again joined the answers by what its agent had said before it removed it"),
+    (312, "a hub set back to a term that another had had counted its reports on from an older number: no node drained"),
 ];
 
 const HOLLOW: &str =

@@ -109,6 +109,9 @@ pub struct ClusterChoice {
     /// Its policy no longer wants it there: how far its users have left.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "leaving")]
     pub leaving: Option<Withdrawal>,
+    /// It was being taken away and is wanted again: what its agent says of an earlier epoch is of the copy that went.
+    #[serde(default)]
+    pub since: u64,
 }
 
 impl ClusterChoice {

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::lower;
 use api::snapshot::{self, Snapshot, Target};
 use api::v1alpha1::DnsZone;
-use api::wire::{self, HubReport, NodeReport, Phase, SnapshotHead};
+use api::wire::{self, HubReport, NodeReport, SnapshotHead};
 use policies::hosts::zone_of;
 use policies::id::{AppId, ClusterId};
 use prost::Message as _;
 use tunnel::identity::Role;
 
 use super::choice::{AppChoice, Choice, ClusterChoice, HostAddresses, NodeChoice};
-use super::{Seen, ledger_entry};
+use super::{Seen, is_ready, ledger_entry};
 
 /// Takes in which DNS nodes there are. One that has not reported since the hub started stays; one whose tokens were all
 /// removed is gone, for nobody knows its failure domain.
@@ -43,7 +43,7 @@ pub(super) fn choose_addresses(seen: &Seen, choice: &mut Choice) {
                 let already = targets.contains_key(cluster);
                 if placed.removing {
                     targets.remove(cluster);
-                } else if let Some(found) = addresses(seen, id, host, cluster, already)
+                } else if let Some(found) = addresses(seen, id, host, cluster, (!already).then_some(placed))
                     && (already || placed.stays())
                 {
                     targets.insert(cluster.clone(), found);
@@ -63,10 +63,16 @@ pub(super) fn choose_addresses(seen: &Seen, choice: &mut Choice) {
     }
 }
 
-/// Addresses of a host in a cluster; `None`: nothing new is known.
-fn addresses(seen: &Seen, id: &AppId, host: &str, cluster: &ClusterId, already: bool) -> Option<Vec<String>> {
+/// Addresses of a host in a cluster; `None`: nothing new is known. A copy that joins must be ready.
+fn addresses(
+    seen: &Seen,
+    id: &AppId,
+    host: &str,
+    cluster: &ClusterId,
+    joins: Option<&ClusterChoice>,
+) -> Option<Vec<String>> {
     let entry = ledger_entry(seen.ledgers.get(cluster)?, id)?;
-    if !already && entry.phase() != Phase::Ready {
+    if joins.is_some_and(|copy| !is_ready(entry, copy)) {
         return None;
     }
     if let Some(ingress) = seen.clusters.get(cluster).and_then(|c| c.spec.ingress.as_ref()) {
@@ -283,8 +289,17 @@ fn seconds(field: &str, text: &str) -> Result<u32, lower::LowerError> {
 /// What the hub contributes to verdicts: drains.
 pub(super) fn report(seen: &Seen, choice: &mut Choice, term: u64) -> HubReport {
     let drained = seen.clusters.iter().filter(|(_, c)| c.spec.drain).map(|(id, _)| id.to_string()).collect();
-    let mut report = HubReport { term: 0, number: 0, drained };
-    report.number = choice.report.touch(wire::digest(&report.encode_to_vec()));
-    report.term = term;
-    report
+    let report = HubReport { term, number: 0, drained };
+    // A hub that was set back may have a term that others had before it, and counts on from an older number: a node goes
+    // by the highest that it has heard, and by the first of two with one number.
+    let last = &mut choice.report;
+    let goes_by_another = |node: &NodeReport| {
+        node.report > last.number || node.report > 0 && node.report == last.number && node.report_digest != last.digest
+    };
+    if seen.nodes.values().any(goes_by_another) {
+        last.number = seen.nodes.values().map(|node| node.report).fold(last.number, u64::max);
+        last.digest.clear();
+    }
+    let number = choice.report.touch(report.content());
+    HubReport { number, ..report }
 }

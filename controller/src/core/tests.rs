@@ -572,3 +572,45 @@ fn a_hub_that_was_set_back_with_its_lease_asks_for_a_higher_term() {
     assert_eq!((obeyed.take_term, obeyed.head.term), (None, 8), "numbered anew, so that the node takes it");
     assert_eq!(obeyed.desired[&sin()].term, 8);
 }
+
+#[test]
+fn a_report_has_a_number_above_the_one_that_nodes_go_by() {
+    let mut seen = fleet();
+    node(&mut seen, "ns1", "eu-central-1");
+    let decision = settled(&mut seen);
+    let number = decision.report.number;
+    let holds = |seen: &mut Seen, report, content: &[u8]| {
+        let node = seen.nodes.get_mut("ns1").unwrap();
+        (node.report, node.report_digest) = (report, content.to_vec());
+    };
+    holds(&mut seen, number, &decision.report.content());
+    assert_eq!(decide(&seen, &decision.choice, 1).report, decision.report, "what it goes by is not said anew");
+    // A hub that was set back: the node goes by a later report, or by another one of this number.
+    for (held, content) in [(number + 5, decision.report.content()), (number, vec![0; 32]), (number, vec![0xff; 32])] {
+        holds(&mut seen, held, &content);
+        let after = decide(&seen, &decision.choice, 1);
+        assert_eq!(after.report.number, held + 1);
+        assert_eq!(decide(&seen, &after.choice, 1).report, after.report, "once is enough");
+    }
+}
+
+#[test]
+fn a_copy_that_is_wanted_again_joins_by_what_its_agent_says_from_then_on() {
+    let (mut seen, before) = narrowed();
+    seen.now_s = 1_000;
+    let first = decide(&seen, &before.choice, 1);
+    // It is ready there and in the others, at the epoch of the new placement.
+    obey(&mut seen, &first);
+    serves(&mut seen, &first);
+    let second = decide(&seen, &first.choice, 1);
+    seen.now_s = 2_000;
+    let told = decide(&seen, &second.choice, 1);
+    assert!(removes(&told));
+    // Wanted again before anything is heard of the removal: the last word of its agent is of the old copy.
+    seen.policies = fleet().policies;
+    let again = decide(&seen, &told.choice, 1);
+    assert!(!removes(&again));
+    assert_eq!(targets(&again), 2);
+    obey(&mut seen, &again);
+    assert_eq!(targets(&decide(&seen, &again.choice, 1)), 3);
+}

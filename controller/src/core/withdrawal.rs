@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use api::wire::Phase;
 use policies::id::{AppId, ClusterId};
 use policies::steering::Class;
 use policies::withdrawal::{Facts, Verdict, step};
 
-use super::choice::{AppChoice, Choice};
-use super::{Seen, ledger_entry};
+use super::choice::{AppChoice, Choice, ClusterChoice};
+use super::{Seen, is_ready, ledger_entry};
 
 /// Why each copy that is not wanted any more still stands, by app and cluster.
 pub(super) type Waits = BTreeMap<AppId, BTreeMap<ClusterId, Verdict>>;
@@ -26,7 +25,7 @@ pub(super) fn advance(seen: &Seen, choice: &mut Choice) -> Waits {
             Some(traffic) if !hosts.is_empty() => (&nodes, traffic.ttl_s),
             Some(_) | None => (&nobody, 0),
         };
-        let another_ready = clusters.iter().any(|(cluster, c)| c.stays() && is_ready(seen, id, cluster));
+        let another_ready = clusters.iter().any(|(cluster, c)| c.stays() && takes_over(seen, id, cluster, c));
         for (cluster, copy) in clusters {
             let Some(leaving) = copy.leaving.filter(|_| !copy.removing) else { continue };
             let facts = Facts {
@@ -51,9 +50,9 @@ pub(super) fn advance(seen: &Seen, choice: &mut Choice) -> Waits {
 
 /// Whether a copy can take users over: its agent is there and says so, and no DNS node holds its cluster for suspect or
 /// down. One that its owner drains is well, and whoever names no other cluster wants users there.
-fn is_ready(seen: &Seen, app: &AppId, cluster: &ClusterId) -> bool {
+fn takes_over(seen: &Seen, app: &AppId, cluster: &ClusterId, copy: &ClusterChoice) -> bool {
     let ledger = seen.ledgers.get(cluster).filter(|_| seen.connected.contains(cluster));
-    let ready = ledger.and_then(|ledger| ledger_entry(ledger, app)).is_some_and(|e| e.phase() == Phase::Ready);
+    let ready = ledger.and_then(|ledger| ledger_entry(ledger, app)).is_some_and(|e| is_ready(e, copy));
     let judged = seen.nodes.values().flat_map(|node| &node.judged).filter(|judged| judged.cluster == cluster.as_str());
     let doubted = [Class::Suspect, Class::Down].map(Class::as_str);
     ready && judged.into_iter().all(|judged| !doubted.contains(&judged.class.as_str()))

@@ -60,7 +60,7 @@ fn wishes(wanted: bool) -> Wishes {
 /// `web` in `fra`, or being removed from there.
 fn choice(removing: bool) -> Choice {
     let mut app = AppChoice { epoch: 1, ..AppChoice::default() };
-    app.clusters.insert(fra(), ClusterChoice { render: vec![1], removing, leaving: None });
+    app.clusters.insert(fra(), ClusterChoice { render: vec![1], removing, leaving: None, since: 0 });
     let mut targets = HostAddresses::default();
     targets.0.insert(fra(), vec!["192.0.2.1".into()]);
     app.hosts.insert("web.gslb.example.com".into(), targets);

@@ -198,12 +198,15 @@ impl World {
     fn node_report(&mut self, i: usize) {
         let serving = &self.nodes[i].serving;
         let judged = self.nodes[i].classes.iter();
+        let (held, report_digest) = self.nodes[i].health.report_held();
         let report = NodeReport {
             judged: judged.map(|(id, class)| Judged { cluster: id.to_string(), class: class.to_string() }).collect(),
             snapshot: serving.snapshot().number,
             digest: serving.digest().clone(),
             refused: serving.refused().to_owned(),
             term: serving.term(),
+            report: held,
+            report_digest,
             obeyed: self.nodes[i].health.obeyed().max(serving.term()),
             listening: Vec::new(),
             peering: vec![format!("{}:7483", self.nodes[i].name)],

@@ -194,10 +194,16 @@ fn draw_restore(seed: u64, last: Duration, lines: &mut Vec<(Duration, Happening)
         let (from, to) = if early { (0, 4) } else { (12, 60) };
         let backup = random.between(Duration::from_secs(from), Duration::from_secs(to));
         let restore = random.between(backup.max(SETTLED_AT) + Duration::from_secs(1), last - Duration::from_secs(12));
+        // Every third with its Lease, and so with a term that others have left behind: there were two more leaders.
+        let lease = seed.is_multiple_of(3);
+        for third in (1..3).filter(|_| lease) {
+            let at = backup + (restore - backup) * third / 3;
+            let back = at + Duration::from_millis(200);
+            lines.extend([(at, Happening::Begin(Fault::HubDown)), (back, Happening::End(Fault::HubDown))]);
+        }
         lines.extend([
             (backup, Happening::Backup),
-            // Every third with its Lease, and so with a term that others have left behind.
-            (restore, Happening::Restore { lease: seed.is_multiple_of(3) }),
+            (restore, Happening::Restore { lease }),
             (restore + random.between(Duration::from_secs(1), Duration::from_secs(3)), Happening::RestoreDone),
             (restore + random.between(Duration::from_secs(4), Duration::from_secs(12)), Happening::Reapply),
         ]);
