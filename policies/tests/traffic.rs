@@ -257,6 +257,26 @@ fn a_tunnel_that_is_cut_moves_nobody_while_those_who_look_see_the_cluster_well()
 }
 
 #[test]
+fn a_node_that_was_cut_off_comes_back_and_accuses_nobody() {
+    let mut run = Run::new();
+    run.seconds(60, well);
+    // Cut off again and again, each time for less than makes it blind, with a moment of words and no probe in between.
+    for _ in 0..20 {
+        for _ in 0..14 {
+            run.now = run.now + TICK;
+            run.traffic.handle_timeout(run.now);
+            run.poll();
+        }
+        let words = Findings { blind: false, clusters: BTreeMap::new() };
+        run.traffic.handle_findings(run.now, &"ns-b".to_owned(), &words);
+        run.poll();
+        let silent = run.traffic.findings().clusters.values().map(|found| found.silent).max();
+        assert_eq!(silent, Some(Duration::ZERO), "it was cut off, and says nothing of others");
+    }
+    assert_eq!(["b", "c"].map(|c| run.class(c)), [Class::Healthy; 2]);
+}
+
+#[test]
 fn a_drain_counts_at_once_and_judgement_goes_on_beneath() {
     let mut run = Run::new();
     run.seconds(60, well);
@@ -319,15 +339,18 @@ fn naive(history: &[Second], cluster: usize) -> Vec<Class> {
         (Class::Healthy, false, 0_u32, None::<u32>, 0_u32);
     for end in 1..=history.len() {
         let past = &history[..end];
+        let heard = |i: usize| past[i].1.iter().any(|t| *t) || [1, 2].iter().any(|c| past[i].0[0][*c] != See::Nothing);
+        // When the node under test heard nobody for a whole second and then somebody: its silences begin anew.
+        let came_back = |i: &usize| heard(*i) && (0..*i).rev().find(|j| heard(*j)).map_or(*i + 1, |j| *i - j) >= 2;
         // What an observer knows after `past`: seconds of silence, refusals in a row, any success.
         let knows = |observer: usize, until: usize| {
             let last = past[..until].iter().rposition(|s| s.0[observer][cluster] == See::Well);
             let after = last.map_or(0, |i| i + 1);
             let refusals = past[after..until].iter().filter(|s| s.0[observer][cluster] == See::Refuses).count();
+            let back = (0..until).rev().filter(|_| observer == 0).find(came_back);
             // What others told counts as they told it then.
-            (until - last.map_or(0, |i| i + 1), refusals, last.is_some())
+            (until - last.max(back).map_or(0, |i| i + 1), refusals, last.is_some())
         };
-        let heard = |i: usize| past[i].1.iter().any(|t| *t) || [1, 2].iter().any(|c| past[i].0[0][*c] != See::Nothing);
         let blind = end - (0..end).rev().find(|i| heard(*i)).map_or(0, |i| i + 1) >= 4;
         let mut votes = vec![];
         for observer in 0..3 {

@@ -21,6 +21,10 @@ use crate::time::Instant;
 
 /// Without a word from outside its own domain for so long, a node is blind.
 pub const BLIND: Duration = Duration::from_secs(4);
+/// After so long without a word from outside its own domain, a node's own silences begin anew with the next word: it was
+/// cut off, or it stalled, and that says nothing of any cluster. Else whoever comes back accuses everybody until the next
+/// probe. Everybody is heard each second, so this is a second in which nobody was.
+pub const DEAF: Duration = Duration::from_secs(2);
 /// A fellow node's (or the hub's) findings count while they are this fresh: of those told, three may be lost.
 pub const STALE: Duration = Duration::from_secs(4);
 /// Findings are told this often by nodes and hub, and by nodes at once where [`Command::Tell`] says so. As often as
@@ -220,7 +224,7 @@ impl Traffic {
         };
         let outside = self.topology.nodes.get(&self.me) != Some(domain);
         if outside && probe != Probe::Silence {
-            self.heard = now;
+            self.hear();
         }
         if let Some(seen) = self.own.get_mut(cluster) {
             match probe {
@@ -239,7 +243,7 @@ impl Traffic {
             return;
         };
         if self.topology.nodes.get(&self.me) != Some(domain) {
-            self.heard = now;
+            self.hear();
         }
         self.fellows.insert(from.clone(), (now, findings.clone()));
         self.stale = true;
@@ -249,10 +253,20 @@ impl Traffic {
     pub fn handle_hub(&mut self, now: Instant, tunnels: &BTreeMap<ClusterId, Finding>) {
         self.now = now;
         if self.topology.hub.is_some() && self.topology.hub.as_ref() != self.topology.nodes.get(&self.me) {
-            self.heard = now;
+            self.hear();
         }
         self.hub = Some((now, tunnels.clone()));
         self.stale = true;
+    }
+
+    /// Somebody outside one's own domain was heard.
+    fn hear(&mut self) {
+        if self.now.since(self.heard) >= DEAF {
+            for seen in self.own.values_mut() {
+                (seen.at, seen.finding.silent) = (self.now, Duration::ZERO);
+            }
+        }
+        self.heard = self.now;
     }
 
     /// These, and no others, are drained by their owner. It holds until it is said otherwise, whoever falls silent.
