@@ -23,7 +23,8 @@
 //! * [`system`] — the product in such a world, as processes with the rights that it ships; [`demo`] —
 //!   something to deliver, and lines that show it.
 //! * [`resolver`] — a resolver's side of DNS.
-//! * [`failover`] — what fails in such a world, and what the DNS nodes then answer.
+//! * [`failover`] — what fails in such a world, and what the DNS nodes then answer; [`delivery`] — how long a change takes
+//!   to the members.
 
 pub mod assets;
 mod authority;
