@@ -231,7 +231,12 @@ impl Scene {
         let connected = ["wait", "--for=condition=Connected", "clusters.isochrone.dev", "--all", &timeout];
         let ready = ["wait", "-n", "shop", "--for=condition=Ready", &timeout, "apps.isochrone.dev/shop"];
         for wait in [&connected[..], &ready] {
-            kubectl(hub, wait, "").await.map_err(|error| error.context(self.system.tails()))?;
+            if let Err(error) = kubectl(hub, wait, "").await {
+                // The statuses say in which cluster, and why.
+                let what = ["get", "-A", "-o", "yaml", "clusters.isochrone.dev,apps.isochrone.dev"];
+                let statuses = kubectl(hub, &what, "").await.unwrap_or_else(|error| format!("{error:#}"));
+                return Err(error.context(statuses).context(self.system.tails()));
+            }
         }
         let nodes = self.nodes(&BTreeSet::new())?;
         let mut watcher = Watcher::start(&nodes, HOST, &users()?).await?;
