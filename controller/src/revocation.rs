@@ -62,6 +62,16 @@ impl Revocations {
         written.map(drop).map_err(|source| self.wrong("write a revocation", source))
     }
 
+    /// Whether anybody was ever to join under this name: a token was made for it, and is kept when it is used.
+    ///
+    /// # Errors
+    /// [`RevocationError`].
+    pub async fn is_known(&self, role: Role, name: &str) -> Result<bool, RevocationError> {
+        let tokens = ListParams::default().labels(&format!("{LABEL_ROLE}={role},{LABEL_NAME}={name}"));
+        let found = self.secrets.list_metadata(&tokens).await;
+        found.map(|found| !found.items.is_empty()).map_err(|source| self.wrong("list the join tokens", source))
+    }
+
     /// Removes every token of this name, used or not: nobody joins with it any more, and a DNS node is no member.
     ///
     /// # Errors

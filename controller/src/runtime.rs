@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tunnel::Timing;
 use tunnel::code::Code;
 use tunnel::identity::{Authority, Role};
-use tunnel::server::{Backend as _, Left, Session, SessionId, Stub, StubConfig, StubEvent};
+use tunnel::server::{Left, Session, SessionId, Stub, StubConfig, StubEvent};
 
 use crate::ask::{self, Asked, Pending};
 use crate::choice_store::{ChoiceError, ChoiceStore};
@@ -197,7 +197,7 @@ async fn lead(
         decided,
     };
     let ended = tokio::select! {
-        ended = hub.serve(events, &changed, metrics, stop) => ended,
+        ended = hub.serve(events, &changed, metrics, &stub, stop) => ended,
         () = renew(&stub, &authority, &config.advertise) => Ok(()),
     };
     stub.close("the hub is going away").await;
@@ -259,12 +259,13 @@ impl Hub {
         mut events: mpsc::Receiver<StubEvent>,
         changed: &Notify,
         metrics: &Metrics,
+        stub: &Stub,
         stop: &CancellationToken,
     ) -> Result<(), HubError> {
         let mut tell = tokio::time::interval(TELL_EVERY);
         tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.round(metrics).await;
+            self.round(metrics, stub).await;
             let idle = tokio::time::sleep(IDLE);
             tokio::pin!(idle);
             loop {
@@ -292,10 +293,10 @@ impl Hub {
     }
 
     /// Decide, persist, publish.
-    async fn round(&mut self, metrics: &Metrics) {
+    async fn round(&mut self, metrics: &Metrics, stub: &Stub) {
         self.observed.copy_to(&mut self.seen);
         if self.backend.revoke(&self.seen.revoked) {
-            self.drop_revoked();
+            stub.drop_revoked();
         }
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.seen.now_s = since.as_secs();
@@ -339,17 +340,6 @@ impl Hub {
         let question = Question { id, query };
         if let Err(error) = session.publish(topic::EXPLAIN, id, Bytes::from(question.encode_to_vec())) {
             tracing::error!(node = name, %error, "cannot pass a question on");
-        }
-    }
-
-    /// Ends the sessions of peers whose certificates were revoked.
-    fn drop_revoked(&self) {
-        for session in self.sessions.values().map(|open| &open.session) {
-            let peer = session.peer();
-            if self.backend.revoked(&peer) {
-                tracing::warn!(%peer, "its certificate was revoked");
-                session.close(Code::Revoked, "the hub has revoked this certificate; enrol again with a new token");
-            }
         }
     }
 

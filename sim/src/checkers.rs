@@ -20,9 +20,13 @@ mod stale_intent;
 mod unreachable;
 mod users_first;
 
+use std::collections::BTreeSet;
+
+use policies::id::AppId;
 use policies::time::Instant;
 
 use crate::fact::Fact;
+use crate::wishes::Wishes;
 
 pub use convergence::Convergence;
 pub use determinism::Determinism;
@@ -46,6 +50,24 @@ pub trait Checker {
     /// # Errors
     /// What is wrong with it, in words.
     fn handle(&mut self, now: Instant, fact: &Fact<'_>) -> Result<(), String>;
+}
+
+/// Apps that a user deleted at some time: their names may lose every answer, and their copies go without waiting.
+#[derive(Debug, Default)]
+struct EverDeleted {
+    known: BTreeSet<AppId>,
+    deleted: BTreeSet<AppId>,
+}
+
+impl EverDeleted {
+    fn note(&mut self, wishes: &Wishes) {
+        self.known.extend(wishes.wanted.keys().cloned());
+        self.deleted.extend(self.known.iter().filter(|app| !wishes.wanted.contains_key(*app)).cloned());
+    }
+
+    fn contains(&self, app: &AppId) -> bool {
+        self.deleted.contains(app)
+    }
 }
 
 /// A promise that was broken.

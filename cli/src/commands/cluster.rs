@@ -66,6 +66,10 @@ pub(super) async fn forget(args: ForgetArgs) -> Result<()> {
     let client = kube_client(&args.kube).await?;
     let clusters: Api<Cluster> = Api::all(client.clone());
     let found = clusters.get_opt(&args.name).await.context("cannot read Clusters: are the CRDs installed?")?;
+    let revocations = Revocations::new(&client, &args.kube.namespace);
+    if found.is_none() && !revocations.is_known(Role::Agent, &args.name).await? {
+        bail!("no cluster {} was ever added here: see isochrone status", args.name);
+    }
     let conditions = found.iter().filter_map(|cluster| cluster.status.as_ref()).flat_map(|status| &status.conditions);
     let connected = conditions.into_iter().any(|c| c.r#type == "Connected" && c.status == Truth::True);
     if connected && !args.connected {
@@ -86,7 +90,7 @@ pub(super) async fn forget(args: ForgetArgs) -> Result<()> {
         .map(|app| format!("{}/{}", app.namespace().unwrap_or_default(), app.name_any()))
         .collect();
     // First what the hub must know when the object goes: an object alone that goes takes nothing with it.
-    Revocations::new(&client, &args.kube.namespace).revoke(Role::Agent, &args.name, true).await?;
+    revocations.revoke(Role::Agent, &args.name, true).await?;
     if found.is_some() {
         let deleted = clusters.delete(&args.name, &DeleteParams::default()).await;
         deleted.with_context(|| format!("cannot delete Cluster {}; delete it yourself", args.name))?;

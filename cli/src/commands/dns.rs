@@ -1,6 +1,6 @@
 //! `isochrone dns`, and `add`, `revoke` and `forget` of DNS nodes.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use controller::credentials::Credentials;
 use controller::revocation::Revocations;
 use tunnel::identity::Role;
@@ -18,7 +18,9 @@ pub(super) async fn add(args: DnsAddArgs) -> Result<()> {
 
 pub(super) async fn revoke(args: RevokeArgs) -> Result<()> {
     let client = kube_client(&args.kube).await?;
-    Revocations::new(&client, &args.kube.namespace).revoke(Role::Dns, &args.name, false).await?;
+    let revocations = Revocations::new(&client, &args.kube.namespace);
+    must_be_known(&revocations, &args).await?;
+    revocations.revoke(Role::Dns, &args.name, false).await?;
     print::text(&format!(
         "Every certificate of {name} is void. The node goes on answering from what it has; to let it in again:\n\
          isochrone dns add {name} --region REGION\n",
@@ -29,6 +31,7 @@ pub(super) async fn revoke(args: RevokeArgs) -> Result<()> {
 pub(super) async fn forget(args: RevokeArgs) -> Result<()> {
     let client = kube_client(&args.kube).await?;
     let revocations = Revocations::new(&client, &args.kube.namespace);
+    must_be_known(&revocations, &args).await?;
     revocations.revoke(Role::Dns, &args.name, false).await?;
     revocations.remove_tokens(Role::Dns, &args.name).await?;
     print::text(&format!(
@@ -36,6 +39,19 @@ pub(super) async fn forget(args: RevokeArgs) -> Result<()> {
          servers and of its delegation.\n",
         args.name
     ))
+}
+
+/// A name that was mistyped must not look revoked.
+async fn must_be_known(revocations: &Revocations, args: &RevokeArgs) -> Result<()> {
+    if !revocations.is_known(Role::Dns, &args.name).await? {
+        bail!(
+            "no DNS node {} was ever added here: `kubectl get secrets -n {} -l isochrone.dev/token=dns -L \
+             isochrone.dev/name` lists those that were",
+            args.name,
+            args.kube.namespace
+        );
+    }
+    Ok(())
 }
 
 pub(super) async fn run(args: DnsRunArgs) -> Result<()> {

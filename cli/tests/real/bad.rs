@@ -12,6 +12,7 @@ use bytes::Bytes;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tunnel::Timing;
 use tunnel::client::{Link, LinkConfig, Toward};
@@ -74,15 +75,16 @@ impl Asking {
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             let (mut asked, mut lost) = (0, vec![]);
-            while !stopped.is_cancelled() {
+            // Often enough to meet every change of the tables, and no load of its own.
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while stopped.run_until_cancelled(ticks.tick()).await.is_some() {
                 asked += 1;
                 match resolver.ask(client).await {
                     Ok(answer) if !answer.addresses.is_empty() => {}
                     Ok(answer) => lost.push(format!("question {asked}: {answer:?}")),
                     Err(error) => lost.push(format!("question {asked}: {error:#}")),
                 }
-                // Often enough to meet every change of the tables, and no load of its own.
-                tokio::time::sleep(Duration::from_millis(20)).await;
             }
             (asked, lost)
         });

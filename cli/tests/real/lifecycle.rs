@@ -6,15 +6,16 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use world::demo::{self, CLIENTS, HOST};
-use world::failover::Watcher;
+use world::demo::{CLIENTS, HOST};
 use world::resolver::Resolver;
 use world::system::{Role, System, kubectl};
 use world::{World, WorldSpec, assets_from_env};
 
 use crate::crowd::{Crowd, Place};
 use crate::delivery::{ready, until};
-use crate::upkeep::{Audit, DOORS, Objects, PATIENCE, WAIT, all_nearest, blue, nodes, object, still, users};
+use crate::upkeep::{
+    Audit, DOORS, Objects, WAIT, blue, delivered_and_steered, nodes, object, still, watch_when_all_are_nearest,
+};
 use crate::{ISOCHRONE, ONE_WORLD};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,11 +33,7 @@ async fn real_set_back_narrowed_and_forgotten() -> anyhow::Result<()> {
 }
 
 async fn stories(world: &World, system: &mut System) -> anyhow::Result<()> {
-    kubectl(&world.hub, &["apply", "--server-side", "-f", "-"], demo::MANIFESTS).await?;
-    ready(world, "shop").await?;
-    let mut watcher = Watcher::start(&nodes(world, system)?, HOST, &users()?).await?;
-    ensure!(watcher.until(PATIENCE, |seen| all_nearest(world, seen)).await, "not everybody is sent to the nearest");
-    drop(watcher);
+    delivered_and_steered(world, system).await?;
 
     the_hub_is_set_back(world, system).await.context("the hub set back to a backup")?;
     narrowed_under_load(world, system).await.context("a policy narrowed under load")?;
@@ -62,8 +59,7 @@ async fn the_hub_is_set_back(world: &World, system: &mut System) -> anyhow::Resu
     system.revive(&hub)?;
     kubectl(&world.hub, &["apply", "--server-side", "-f", "-"], LATER).await?;
     ready(world, "later").await?;
-    let mut watcher = Watcher::start(&nodes(world, system)?, HOST, &users()?).await?;
-    ensure!(watcher.until(PATIENCE, |seen| all_nearest(world, seen)).await, "not everybody is sent to the nearest");
+    let watcher = watch_when_all_are_nearest(world, system).await?;
     let (numbers, term) = (snapshots(world, system).await?, lease_term(world).await?);
     let mut before = vec![];
     for member in &world.members {
@@ -197,6 +193,11 @@ async fn revoked_and_let_in_again(world: &World, system: &mut System) -> anyhow:
 async fn given_up_and_back(world: &World, system: &mut System) -> anyhow::Result<()> {
     let admin = world.hub.admin_kubeconfig().to_str().context("UTF-8")?.to_owned();
     let (agent, forget) = (Role::Agent("iad".to_owned()), ["cluster", "forget", "iad", "--kubeconfig", &admin]);
+    for unknown in [["cluster", "forget"], ["cluster", "revoke"], ["dns", "forget"], ["dns", "revoke"]] {
+        let args = [&unknown[..], &["typo", "--kubeconfig", &admin]].concat();
+        let Err(error) = system.isochrone(&args).await else { anyhow::bail!("isochrone {args:?} succeeded") };
+        ensure!(error.to_string().contains("typo"), "{error}");
+    }
     let Err(error) = system.isochrone(&forget).await else { anyhow::bail!("a connected cluster was forgotten") };
     ensure!(error.to_string().contains("iad is connected") && error.to_string().contains("--connected"), "{error}");
     system.kill(&agent)?;

@@ -48,11 +48,7 @@ async fn real_drain_upgrade_restart_and_grant() -> anyhow::Result<()> {
 }
 
 async fn stories(world: &mut World, system: &mut System) -> anyhow::Result<()> {
-    kubectl(&world.hub, &["apply", "--server-side", "-f", "-"], demo::MANIFESTS).await?;
-    ready(world, "shop").await?;
-    let mut watcher = Watcher::start(&nodes(world, system)?, HOST, &users()?).await?;
-    ensure!(watcher.until(PATIENCE, |seen| all_nearest(world, seen)).await, "not everybody is sent to the nearest");
-    drop(watcher);
+    delivered_and_steered(world, system).await?;
 
     drained_under_load(world, system).await.context("a drain under load")?;
     memory(system)?;
@@ -61,20 +57,34 @@ async fn stories(world: &mut World, system: &mut System) -> anyhow::Result<()> {
     an_app_that_wants_more_asks_the_owner(world).await.context("an App that wants more rights")
 }
 
+/// Declares the demo, and waits until every node sends every user to the nearest member.
+pub(crate) async fn delivered_and_steered(world: &World, system: &System) -> anyhow::Result<()> {
+    kubectl(&world.hub, &["apply", "--server-side", "-f", "-"], demo::MANIFESTS).await?;
+    ready(world, "shop").await?;
+    watch_when_all_are_nearest(world, system).await.map(drop)
+}
+
+/// Watches every node, from a moment at which it sends every user to the nearest member.
+pub(crate) async fn watch_when_all_are_nearest(world: &World, system: &System) -> anyhow::Result<Watcher> {
+    let mut watcher = Watcher::start(&nodes(world, system)?, HOST, &users()?).await?;
+    ensure!(watcher.until(PATIENCE, |seen| all_nearest(world, seen)).await, "not everybody is sent to the nearest");
+    Ok(watcher)
+}
+
 /// No wait of these stories is about speed; this only ends a test that would never end.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The members' names, each with where its DNS node answers.
 pub(crate) fn nodes(world: &World, system: &System) -> anyhow::Result<BTreeMap<String, SocketAddr>> {
     world.members.iter().map(|member| Ok((member.spec.name.clone(), system.dns(&member.spec.name)?))).collect()
 }
 
-pub(crate) fn users() -> anyhow::Result<BTreeMap<String, IpAddr>> {
+fn users() -> anyhow::Result<BTreeMap<String, IpAddr>> {
     CLIENTS.into_iter().map(|(member, client)| Ok((member.to_owned(), client.parse()?))).collect()
 }
 
 /// Whether every node sends the users of every place to the member there.
-pub(crate) fn all_nearest(world: &World, seen: &Seen) -> bool {
+fn all_nearest(world: &World, seen: &Seen) -> bool {
     let views = world.members.iter().flat_map(|node| world.members.iter().map(move |home| (node, home)));
     views.into_iter().all(|(node, home)| {
         let view = View { node: node.spec.name.clone(), users: home.spec.name.clone() };
@@ -180,8 +190,7 @@ fn memory(system: &System) -> anyhow::Result<()> {
 async fn an_agent_is_upgraded(world: &World, system: &mut System) -> anyhow::Result<()> {
     let agent = Role::Agent("fra".to_owned());
     let fra = &world.member("fra").context("fra")?.cluster;
-    let mut watcher = Watcher::start(&nodes(world, system)?, HOST, &users()?).await?;
-    ensure!(watcher.until(PATIENCE, |seen| all_nearest(world, seen)).await, "not everybody is sent to the nearest");
+    let watcher = watch_when_all_are_nearest(world, system).await?;
     let (before, audit) = (Objects::of(fra).await?, Audit::from_now(fra)?);
     let old = system.pid(&agent);
     system.end(&agent).await?;
@@ -213,8 +222,7 @@ pub(crate) const WAIT: &str = "--timeout=90s";
 /// they were.
 async fn the_hub_restarts_while_a_member_is_away(world: &mut World, system: &mut System) -> anyhow::Result<()> {
     let (hub, agent) = (Role::Hub, Role::Agent("sin".to_owned()));
-    let mut watcher = Watcher::start(&nodes(world, system)?, HOST, &users()?).await?;
-    ensure!(watcher.until(PATIENCE, |seen| all_nearest(world, seen)).await, "not everybody is sent to the nearest");
+    let watcher = watch_when_all_are_nearest(world, system).await?;
     let mut before = BTreeMap::new();
     for member in &world.members {
         before.insert(member.spec.name.clone(), Objects::of(&member.cluster).await?);

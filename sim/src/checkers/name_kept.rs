@@ -2,19 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use policies::id::AppId;
 use policies::time::Instant;
 
-use super::Checker;
+use super::{Checker, EverDeleted};
 use crate::fact::Fact;
 
 /// The checker.
 #[derive(Debug, Default)]
 pub struct NameKept {
     answered: BTreeSet<(String, String)>,
-    /// Apps that somebody deleted at some time: an answer about them may be empty for good.
-    deleted: BTreeSet<AppId>,
-    known: BTreeSet<AppId>,
+    deleted: EverDeleted,
 }
 
 impl Checker for NameKept {
@@ -25,8 +22,7 @@ impl Checker for NameKept {
     fn handle(&mut self, _now: Instant, fact: &Fact<'_>) -> Result<(), String> {
         match fact {
             Fact::Wished { wishes, .. } => {
-                self.known.extend(wishes.wanted.keys().cloned());
-                self.deleted.extend(self.known.iter().filter(|app| !wishes.wanted.contains_key(*app)).cloned());
+                self.deleted.note(wishes);
                 Ok(())
             }
             Fact::Answered { node, host, clusters, app, user } => {
@@ -35,7 +31,7 @@ impl Checker for NameKept {
                     self.answered.insert(key);
                     return Ok(());
                 }
-                if self.answered.contains(&key) && !self.deleted.contains(*app) {
+                if self.answered.contains(&key) && !self.deleted.contains(app) {
                     return Err(format!("{node} has no answer for {user} about {host} any more"));
                 }
                 Ok(())

@@ -6,16 +6,14 @@ use std::collections::BTreeSet;
 use policies::id::{AppId, ClusterId};
 use policies::time::Instant;
 
-use super::Checker;
+use super::{Checker, EverDeleted};
 use crate::fact::Fact;
 
 /// The checker.
 #[derive(Debug, Default)]
 pub struct UsersFirst {
     going: BTreeSet<(AppId, ClusterId)>,
-    /// Apps that somebody deleted at some time.
-    deleted: BTreeSet<AppId>,
-    known: BTreeSet<AppId>,
+    deleted: EverDeleted,
 }
 
 impl Checker for UsersFirst {
@@ -26,12 +24,11 @@ impl Checker for UsersFirst {
     fn handle(&mut self, _now: Instant, fact: &Fact<'_>) -> Result<(), String> {
         match fact {
             Fact::Wished { wishes, .. } => {
-                self.known.extend(wishes.wanted.keys().cloned());
-                self.deleted.extend(self.known.iter().filter(|app| !wishes.wanted.contains_key(*app)).cloned());
+                self.deleted.note(wishes);
             }
             Fact::Deleted(d) if d.removing => _ = self.going.insert((d.app.clone(), d.cluster.clone())),
             Fact::Applied { cluster, app, .. } => _ = self.going.remove(&((*app).clone(), (*cluster).clone())),
-            Fact::Answered { node, user, host, app, clusters } if !self.deleted.contains(*app) => {
+            Fact::Answered { node, user, host, app, clusters } if !self.deleted.contains(app) => {
                 let gone = clusters.iter().find(|cluster| self.going.contains(&((*app).clone(), (*cluster).clone())));
                 if let Some(gone) = gone {
                     return Err(format!("{node} sends {user} for {host} to {gone}, where it is being taken away"));
