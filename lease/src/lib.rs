@@ -2,7 +2,8 @@
 //! cluster one applies.
 //!
 //! A Lease alone does not stop a leader that lost it, so the term (`leaseTransitions`) travels with every command and
-//! the receiver refuses an older one. Losing the Lease ends the process: the next one starts from what was persisted.
+//! the receiver refuses an older one. Whoever loses the Lease drops all its work at once, and begins again from what was
+//! persisted when it has the Lease again: a hub as a new process, an agent within its own.
 
 #![forbid(unsafe_code)]
 
