@@ -19,6 +19,8 @@ pub(crate) struct TypeId(usize);
 pub(crate) struct Schema {
     types: Vec<Type>,
     named: BTreeMap<String, TypeId>,
+    /// By group, version and kind, where a component names its own.
+    kinds: BTreeMap<(String, String, String), TypeId>,
 }
 
 /// Which forms a value may take.
@@ -114,7 +116,7 @@ impl Schema {
             map: Some(Map { fields: BTreeMap::new(), element: Some(element), atomic }),
             ..Type::default()
         };
-        Self { types: vec![free(DEDUCED, false), free(UNTYPED, true)], named: BTreeMap::new() }
+        Self { types: vec![free(DEDUCED, false), free(UNTYPED, true)], ..Self::default() }
     }
 
     /// Takes in the `components.schemas` of an OpenAPI v3 document, which names only what itself or an earlier one has.
@@ -138,6 +140,10 @@ impl Schema {
             };
             made.name = name.rsplit('.').next().unwrap_or(name).to_owned();
             self.types[id.0] = made;
+            for own in component["x-kubernetes-group-version-kind"].as_array().into_iter().flatten() {
+                let text = |key: &str| own[key].as_str().unwrap_or_default().to_owned();
+                self.kinds.insert((text("group"), text("version"), text("kind")), id);
+            }
         }
         self.settle(overrides);
     }
@@ -199,6 +205,11 @@ impl Schema {
     /// A component by its name.
     pub(crate) fn find(&self, name: &str) -> Option<TypeId> {
         self.named.get(name).copied()
+    }
+
+    /// The type of a kind.
+    pub(crate) fn of_kind(&self, group: &str, version: &str, kind: &str) -> Option<TypeId> {
+        self.kinds.get(&(group.to_owned(), version.to_owned(), kind.to_owned())).copied()
     }
 
     fn push(&mut self, ty: Type) -> TypeId {
@@ -382,7 +393,7 @@ pub(crate) fn built_in() -> &'static Schema {
     static SCHEMA: OnceLock<Schema> = OnceLock::new();
     SCHEMA.get_or_init(|| {
         let mut schema = Schema::empty();
-        for path in crate::data::openapi_paths() {
+        for (path, _) in crate::data::openapi_paths() {
             let document = crate::data::openapi(path).and_then(|text| serde_json::from_slice::<Value>(&text).ok());
             if let Some(document) = document {
                 schema.take_in(&document["components"]["schemas"]);

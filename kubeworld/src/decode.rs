@@ -1,0 +1,300 @@
+//! From the bytes of a body to a value, and what was wrong with them.
+//!
+//! JSON, YAML, and what a strict reading would refuse: keys that are there twice (found while parsing) and fields that
+//! a type does not have (found by walking the schema, which also takes them out).
+
+use std::fmt;
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::schema::{Form, Format, Scalar, Schema, TypeId};
+
+/// A body, parsed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Parsed {
+    pub(crate) value: Value,
+    /// What a strict reading refuses, such as `duplicate field "data.a"`.
+    pub(crate) strict: Vec<String>,
+}
+
+/// Parses JSON. Of a key that is there twice the last value counts.
+///
+/// # Errors
+/// As text, when it is no JSON.
+pub(crate) fn json(bytes: &[u8]) -> Result<Parsed, String> {
+    let mut duplicates = Vec::new();
+    let mut path = String::new();
+    let seed = Strict { path: &mut path, duplicates: &mut duplicates };
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = seed.deserialize(&mut reader).map_err(|error| go_words(bytes, &error))?;
+    if reader.end().is_err() {
+        let at = bytes.len().min(first_after(bytes, &mut reader));
+        let next = bytes.get(at).map_or(String::new(), |byte| char::from(*byte).to_string());
+        return Err(format!("invalid character {next:?} after top-level value").replace('"', "'"));
+    }
+    let strict = duplicates.into_iter().map(|path| format!("duplicate field {path:?}")).collect();
+    Ok(Parsed { value, strict })
+}
+
+fn first_after(bytes: &[u8], _reader: &mut serde_json::Deserializer<serde_json::de::SliceRead<'_>>) -> usize {
+    let mut stream = serde_json::Deserializer::from_slice(bytes).into_iter::<serde::de::IgnoredAny>();
+    let _ = stream.next();
+    let end = stream.byte_offset();
+    end + bytes[end.min(bytes.len())..].iter().take_while(|byte| byte.is_ascii_whitespace()).count()
+}
+
+/// Go's words for the usual mistakes, since people search for them.
+fn go_words(bytes: &[u8], error: &serde_json::Error) -> String {
+    if error.is_eof() {
+        return "unexpected end of JSON input".to_owned();
+    }
+    // Line and column count from one; the column of the byte that was not expected.
+    let start: usize = bytes.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
+    let at = (start + error.column()).saturating_sub(1);
+    let found = bytes.get(at).map_or(' ', |byte| char::from(*byte));
+    let context = match error.to_string() {
+        text if text.starts_with("expected value") || text.starts_with("expected ident") => {
+            "looking for beginning of value"
+        }
+        text if text.starts_with("key must be a string") => "looking for beginning of object key string",
+        text if text.starts_with("expected `,` or `}`") => "after object key:value pair",
+        text if text.starts_with("expected `,` or `]`") => "after array element",
+        text if text.starts_with("expected `:`") => "after object key",
+        text => return text,
+    };
+    format!("invalid character {found:?} {context}")
+}
+
+/// Parses YAML, of which JSON is a part.
+///
+/// # Errors
+/// As text, when it is no YAML.
+pub(crate) fn yaml(bytes: &[u8]) -> Result<Parsed, String> {
+    if let Ok(parsed) = json(bytes) {
+        return Ok(parsed);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| format!("error converting YAML to JSON: {error}"))?;
+    let value = serde_saphyr::from_str::<Value>(text)
+        .map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))?;
+    Ok(Parsed { value, strict: Vec::new() })
+}
+
+/// Reads a value, remembering the paths of keys that are there twice.
+struct Strict<'a> {
+    path: &'a mut String,
+    duplicates: &'a mut Vec<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        Value::deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut out = Vec::new();
+        loop {
+            let length = self.path.len();
+            self.path.push_str(&format!("[{}]", out.len()));
+            let item = items.next_element_seed(Strict { path: self.path, duplicates: self.duplicates });
+            self.path.truncate(length);
+            match item? {
+                Some(item) => out.push(item),
+                None => return Ok(Value::Array(out)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut out = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let length = self.path.len();
+            if length > 0 {
+                self.path.push('.');
+            }
+            self.path.push_str(&key);
+            if out.contains_key(&key) {
+                self.duplicates.push(self.path.clone());
+            }
+            let value = entries.next_value_seed(Strict { path: self.path, duplicates: self.duplicates });
+            self.path.truncate(length);
+            out.insert(key, value?);
+        }
+        Ok(Value::Object(out))
+    }
+}
+
+/// A value that a Go struct could not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mismatch(pub(crate) String);
+
+/// Takes out of a value the fields that its type does not have, and says which they were.
+///
+/// # Errors
+/// When a value has a form that its type cannot take, in the words of Go's decoder.
+pub(crate) fn fit(schema: &Schema, ty: TypeId, value: &mut Value) -> Result<Vec<String>, Mismatch> {
+    let mut unknown = Vec::new();
+    let mut path = String::new();
+    fit_at(schema, ty, value, &schema.get(ty).name, &mut path, &mut unknown)?;
+    Ok(unknown)
+}
+
+fn fit_at(
+    schema: &Schema,
+    id: TypeId,
+    value: &mut Value,
+    within: &str,
+    path: &mut String,
+    unknown: &mut Vec<String>,
+) -> Result<(), Mismatch> {
+    if value.is_null() {
+        return Ok(());
+    }
+    let ty = schema.get(id);
+    let mismatch = |found: &str, wanted: &str| {
+        Err(Mismatch(format!("json: cannot unmarshal {found} into Go struct field {within}.{path} of type {wanted}")))
+    };
+    let found = match value {
+        Value::Null => return Ok(()),
+        Value::Bool(_) => "bool".to_owned(),
+        Value::Number(_) => "number".to_owned(),
+        Value::String(_) => "string".to_owned(),
+        Value::Array(_) => "array".to_owned(),
+        Value::Object(_) => "object".to_owned(),
+    };
+    let named = if ty.name.is_empty() { within } else { &ty.name };
+    match ty.form(Some(value)) {
+        Form::Scalar => {
+            let fits = match (ty.scalar, ty.format) {
+                (_, Format::IntOrString | Format::Quantity) => value.is_string() || value.is_number(),
+                (Some(Scalar::String), _) => value.is_string(),
+                (Some(Scalar::Number), _) => value.is_number(),
+                (Some(Scalar::Boolean), _) => value.is_boolean(),
+                (Some(Scalar::Untyped), Format::DateTime) => value.is_string(),
+                (Some(Scalar::Untyped) | None, _) => true,
+            };
+            let wanted = match (ty.scalar, ty.format) {
+                (_, Format::Int32) => "int32",
+                (_, Format::Int64) => "int64",
+                (_, Format::Double) => "float64",
+                (_, Format::Bytes) => "[]uint8",
+                (Some(Scalar::Boolean), _) => "bool",
+                (Some(Scalar::Number), _) => "int",
+                (Some(Scalar::String | Scalar::Untyped) | None, _) => "string",
+            };
+            if !fits {
+                return mismatch(&found, wanted);
+            }
+            if matches!(ty.format, Format::Int32 | Format::Int64)
+                && let Value::Number(number) = &*value
+                && number.as_i64().is_none_or(|whole| ty.format == Format::Int32 && i32::try_from(whole).is_err())
+            {
+                return mismatch(&format!("number {number}"), wanted);
+            }
+            Ok(())
+        }
+        Form::List(list) => {
+            let element = list.element;
+            let Value::Array(items) = value else {
+                return mismatch(&found, &format!("[]{}", go_name(schema, element)));
+            };
+            for (at, item) in items.iter_mut().enumerate() {
+                let length = path.len();
+                if unknown.is_empty() || !path.is_empty() {
+                    path.push_str(&format!("[{at}]"));
+                }
+                let result = fit_at(schema, element, item, named, path, unknown);
+                path.truncate(length);
+                result?;
+            }
+            Ok(())
+        }
+        Form::Map(map) => {
+            let Value::Object(fields) = value else {
+                let wanted = match map.element {
+                    Some(element) if map.fields.is_empty() => format!("map[string]{}", go_name(schema, element)),
+                    Some(_) | None => go_name(schema, id),
+                };
+                return mismatch(&found, &wanted);
+            };
+            let strange: Vec<String> = fields.keys().filter(|key| map.under(key).is_none()).cloned().collect();
+            for key in strange {
+                fields.remove(&key);
+                let dot = if path.is_empty() { "" } else { "." };
+                unknown.push(format!("unknown field \"{path}{dot}{key}\""));
+            }
+            for (key, value) in fields.iter_mut() {
+                let Some(ty) = map.under(key) else { continue };
+                let length = path.len();
+                if length > 0 {
+                    path.push('.');
+                }
+                path.push_str(key);
+                let result = fit_at(schema, ty, value, named, path, unknown);
+                path.truncate(length);
+                result?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A type as Go names it, as far as the schema tells.
+fn go_name(schema: &Schema, id: TypeId) -> String {
+    let ty = schema.get(id);
+    match (ty.name.as_str(), ty.scalar) {
+        ("", Some(Scalar::String | Scalar::Untyped) | None) => "string".to_owned(),
+        ("", Some(Scalar::Number)) => "int32".to_owned(),
+        ("", Some(Scalar::Boolean)) => "bool".to_owned(),
+        (name, _) => format!("v1.{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,373 @@
+//! From a request to an answer: who asks, what for, and in which form it goes back.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue, WARNING};
+use http::{HeaderMap, Method, Request, Response};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::api::{Api, Reply, State, User};
+use crate::negotiate::{self, Accept, Form};
+use crate::registry::{Resource, Subresource};
+use crate::request::{self, Query};
+use crate::status::{Details, Status};
+use crate::store::Object;
+use crate::{authorize, discovery, read, special, table, write};
+
+/// A request on a resource.
+pub(crate) struct Call<'a> {
+    pub(crate) user: &'a User,
+    pub(crate) now: Timestamp,
+    pub(crate) method: &'a Method,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: &'a Bytes,
+    pub(crate) query: Query,
+    pub(crate) accept: Accept,
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) subresource: String,
+    /// For the `Warning` headers of the answer.
+    pub(crate) warnings: RefCell<Vec<String>>,
+}
+
+impl Call<'_> {
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        self.warnings.borrow_mut().push(text.into());
+    }
+
+    /// Where the objects of this request lie: nowhere in particular for cluster-scoped kinds.
+    pub(crate) fn storage_namespace(&self) -> &str {
+        if self.resource.namespaced { &self.namespace } else { "" }
+    }
+
+    pub(crate) fn not_found(&self) -> Status {
+        Status::not_found(&self.resource.group, &self.resource.plural, &self.name)
+    }
+}
+
+/// What a request came to.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// An object, as it is stored.
+    Stored(u16, Arc<Object>),
+    /// An object of this resource that is not stored like that.
+    Value(u16, Value),
+    /// An object of another kind: it has no table.
+    Other(u16, Value),
+    List(List),
+    Text(u16, &'static str, String),
+    /// Bytes that are JSON already.
+    Json(u16, Bytes),
+}
+
+/// Objects, with what a list says of itself.
+#[derive(Debug)]
+pub(crate) struct List {
+    pub(crate) items: Vec<Arc<Object>>,
+    pub(crate) revision: u64,
+    pub(crate) next: Option<String>,
+    pub(crate) remaining: Option<usize>,
+}
+
+/// See [`Api::handle`].
+pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now: Timestamp) -> Reply {
+    let path = request.uri().path();
+    let query = Query::of(request.uri().query().unwrap_or_default());
+    let user = match authorize::impersonated(&api.state(), request.headers(), user) {
+        Ok(user) => user,
+        Err(status) => return Reply::Whole(refused(&status)),
+    };
+    let Some(mut target) = request::target(path) else {
+        let result = authorize::path(&api.state(), &user, request.method(), path)
+            .and_then(|()| discovery::answer(&api.state(), request, path, &query));
+        return Reply::Whole(match result {
+            Ok(answer) => plain(answer, request.headers()),
+            Err(status) => refused(&status),
+        });
+    };
+    let registry = api.state().registry.clone();
+    if !registry.has_version(&target.group, &target.version) {
+        return match authorize::path(&api.state(), &user, request.method(), path) {
+            Ok(()) => Reply::Whole(plain(nowhere(), request.headers())),
+            Err(status) => Reply::Whole(refused(&status)),
+        };
+    }
+    let found = registry.find(&target.group, &target.version, &target.plural).cloned();
+    if let Err(status) =
+        authorize::resource(&api.state(), &user, request.method(), &target, &query)
+    {
+        return Reply::Whole(refused(&status));
+    }
+    let Some(resource) = found else {
+        return Reply::Whole(refused(&unknown_resource()));
+    };
+    if !resource.namespaced && !(resource.plural == "namespaces" && resource.group.is_empty()) {
+        if !target.namespace.is_empty() {
+            return Reply::Whole(refused(&unknown_resource()));
+        }
+        target.namespace.clear();
+    }
+    let accept = match Accept::of(request.headers()) {
+        Ok(accept) => accept,
+        Err(status) => return Reply::Whole(refused(&status)),
+    };
+    let call = Call {
+        user: &user,
+        now,
+        method: request.method(),
+        headers: request.headers(),
+        body: request.body(),
+        query,
+        accept,
+        resource,
+        namespace: target.namespace,
+        name: target.name,
+        subresource: target.subresource,
+        warnings: RefCell::default(),
+    };
+    let wants_watch = call.query.flag("watch") || target.watch;
+    if *call.method == Method::GET && wants_watch && call.subresource.is_empty() {
+        return match read::watch(api, &call) {
+            Ok(watch) => Reply::Watch(Box::new(watch)),
+            Err(status) => Reply::Whole(refused(&status)),
+        };
+    }
+    let mut state = api.state();
+    let result = dispatch(&mut state, &call).and_then(|answer| render(&state, &call, answer));
+    drop(state);
+    let mut response = match result {
+        Ok(response) => response,
+        Err(status) => refused(&status),
+    };
+    for warning in call.warnings.borrow().iter() {
+        let text = format!("299 - {warning:?}");
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+    Reply::Whole(response)
+}
+
+fn dispatch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
+    if !call.subresource.is_empty() {
+        let Some(subresource) = call.resource.subresource(&call.subresource).cloned() else {
+            return Err(unknown_resource());
+        };
+        return on_subresource(state, call, &subresource);
+    }
+    let allowed = |verb: &str| {
+        if call.resource.verbs.iter().any(|own| own == verb) { Ok(()) } else { Err(method_not_allowed()) }
+    };
+    match (call.method, call.name.is_empty()) {
+        (&Method::GET, false) => {
+            allowed("get")?;
+            read::get(state, call)
+        }
+        (&Method::GET, true) => {
+            allowed("list")?;
+            read::list(state, call).map(Answer::List)
+        }
+        (&Method::POST, true) => {
+            allowed("create")?;
+            if !special::stores(&call.resource) {
+                return special::create(state, call);
+            }
+            if call.resource.namespaced && call.namespace.is_empty() {
+                return Err(method_not_allowed());
+            }
+            write::create(state, call)
+        }
+        (&Method::PUT, false) => {
+            allowed("update")?;
+            write::update(state, call)
+        }
+        (&Method::PATCH, false) => {
+            allowed("patch")?;
+            write::patch(state, call)
+        }
+        (&Method::DELETE, false) => {
+            allowed("delete")?;
+            write::delete(state, call)
+        }
+        (&Method::DELETE, true) => {
+            allowed("deletecollection")?;
+            write::delete_collection(state, call)
+        }
+        (_, _) => Err(method_not_allowed()),
+    }
+}
+
+fn on_subresource(state: &mut State, call: &Call<'_>, subresource: &Subresource) -> Result<Answer, Status> {
+    let verb = match *call.method {
+        Method::GET => "get",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "",
+    };
+    if !subresource.verbs.iter().any(|own| own == verb) {
+        return Err(method_not_allowed());
+    }
+    match (subresource.name.as_str(), verb) {
+        ("status", "get") => read::get(state, call),
+        ("status", "update") => write::update(state, call),
+        ("status", "patch") => write::patch(state, call),
+        (_, _) => special::subresource(state, call, subresource),
+    }
+}
+
+/// What a real server says of a path that leads nowhere.
+pub(crate) fn nowhere() -> Answer {
+    Answer::Text(404, "text/plain; charset=utf-8", "404 page not found\n".to_owned())
+}
+
+pub(crate) fn unknown_resource() -> Status {
+    Status {
+        code: 404,
+        reason: "NotFound",
+        message: "the server could not find the requested resource".to_owned(),
+        details: Some(Details::default()),
+    }
+}
+
+pub(crate) fn method_not_allowed() -> Status {
+    Status {
+        code: 405,
+        reason: "MethodNotAllowed",
+        message: "the server does not allow this method on the requested resource".to_owned(),
+        details: Some(Details::default()),
+    }
+}
+
+fn respond(code: u16, kind: &str, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    if let Ok(kind) = HeaderValue::from_str(kind) {
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+    }
+    response
+}
+
+fn refused(status: &Status) -> Response<Bytes> {
+    let (body, kind) = negotiate::encode(&status.to_json(), false);
+    respond(status.code, kind, body)
+}
+
+/// An answer that is about no resource.
+fn plain(answer: Answer, headers: &HeaderMap) -> Response<Bytes> {
+    let yaml = Accept::of(headers).is_ok_and(|accept| accept.yaml);
+    match answer {
+        Answer::Value(code, value) | Answer::Other(code, value) => {
+            let (body, kind) = negotiate::encode(&value, yaml);
+            respond(code, kind, body)
+        }
+        Answer::Text(code, kind, text) => respond(code, kind, Bytes::from(text)),
+        Answer::Json(code, bytes) => respond(code, "application/json", bytes),
+        Answer::Stored(code, _) => respond(code, "application/json", Bytes::new()),
+        Answer::List(_) => respond(500, "text/plain", Bytes::new()),
+    }
+}
+
+/// An answer about a resource, in the form that was asked for.
+fn render(state: &State, call: &Call<'_>, answer: Answer) -> Result<Response<Bytes>, Status> {
+    let resource = &call.resource;
+    let accept = call.accept;
+    Ok(match answer {
+        Answer::Stored(code, object) if accept == Accept::JSON && !crate::convert::needed(resource) => {
+            let head = resource.head();
+            let mut body = Vec::with_capacity(head.len() + object.rest.len() + 1);
+            body.extend_from_slice(head.as_bytes());
+            body.extend_from_slice(&object.rest);
+            body.push(b'\n');
+            respond(code, "application/json", Bytes::from(body))
+        }
+        Answer::Stored(code, object) => of_value(call, code, &crate::convert::value(resource, &object))?,
+        Answer::Value(code, value) => of_value(call, code, &value)?,
+        Answer::Other(code, value) => {
+            let (body, kind) = negotiate::encode(&value, accept.yaml);
+            respond(code, kind, body)
+        }
+        Answer::List(list) => of_list(state, call, list)?,
+        Answer::Text(code, kind, text) => respond(code, kind, Bytes::from(text)),
+        Answer::Json(code, bytes) => respond(code, "application/json", bytes),
+    })
+}
+
+fn of_value(call: &Call<'_>, code: u16, value: &Value) -> Result<Response<Bytes>, Status> {
+    let shown = match call.accept.form {
+        Form::Whole => None,
+        Form::Metadata => Some(negotiate::metadata_of(value)),
+        Form::Table => {
+            let list = std::slice::from_ref(value);
+            let meta = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
+            Some(table::table(&call.resource, list, meta, table::include(&call.query)?, call.now))
+        }
+    };
+    let (body, kind) = negotiate::encode(shown.as_ref().unwrap_or(value), call.accept.yaml);
+    Ok(respond(code, kind, body))
+}
+
+fn of_list(_state: &State, call: &Call<'_>, list: List) -> Result<Response<Bytes>, Status> {
+    let resource = &call.resource;
+    let mut meta = json!({"resourceVersion": list.revision.to_string()});
+    if let Some(next) = &list.next {
+        meta["continue"] = json!(next);
+    }
+    if let Some(remaining) = list.remaining {
+        meta["remainingItemCount"] = json!(remaining);
+    }
+    let values = || list.items.iter().map(|object| crate::convert::value(resource, object));
+    let value = match call.accept.form {
+        Form::Whole if !call.accept.yaml && !crate::convert::needed(resource) => {
+            return Ok(respond(200, "application/json", whole_list(resource, &list.items, &meta)));
+        }
+        Form::Whole => {
+            let items = values().map(|mut item| {
+                if resource.custom().is_none()
+                    && let Some(fields) = item.as_object_mut()
+                {
+                    fields.remove("kind");
+                    fields.remove("apiVersion");
+                }
+                item
+            });
+            json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta,
+                   "items": items.collect::<Vec<_>>()})
+        }
+        Form::Metadata => {
+            let items: Vec<Value> = values().map(|item| negotiate::metadata_of(&item)).collect();
+            json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta,
+                   "items": items})
+        }
+        Form::Table => {
+            let items: Vec<Value> = values().collect();
+            table::table(resource, &items, meta, table::include(&call.query)?, call.now)
+        }
+    };
+    let (body, kind) = negotiate::encode(&value, call.accept.yaml);
+    Ok(respond(200, kind, body))
+}
+
+/// A list put together from the bytes of its items.
+fn whole_list(resource: &Resource, items: &[Arc<Object>], meta: &Value) -> Bytes {
+    let head = if resource.custom().is_some() { resource.head() } else { "{".to_owned() };
+    let size: usize = items.iter().map(|item| head.len() + item.rest.len() + 1).sum();
+    let mut body = Vec::with_capacity(size + 256);
+    let list_kind = Value::from(resource.list_kind.as_str());
+    let version = Value::from(resource.api_version());
+    body.extend_from_slice(format!("{{\"kind\":{list_kind},\"apiVersion\":{version},\"metadata\":{meta},\"items\":[").as_bytes());
+    for (at, item) in items.iter().enumerate() {
+        if at > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(&item.rest);
+    }
+    body.extend_from_slice(b"]}\n");
+    Bytes::from(body)
+}

@@ -1,0 +1,47 @@
+use serde_json::json;
+
+use super::*;
+use crate::registry::Registry;
+
+fn deployment() -> std::sync::Arc<Resource> {
+    Registry::built_in().find("apps", "v1", "deployments").unwrap().clone()
+}
+
+fn pod_spec(object: &Value, patch: &Value) -> Value {
+    let wrap = |spec: &Value| json!({"spec": {"template": {"spec": spec}}});
+    let body = wrap(patch).to_string();
+    let kind = "application/strategic-merge-patch+json";
+    let (out, _) = super::patch(&deployment(), kind, &wrap(object), body.as_bytes()).unwrap();
+    out["spec"]["template"]["spec"].clone()
+}
+
+#[test]
+fn containers_merge_by_name_and_others_stay() {
+    let own = json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}]});
+    let out = pod_spec(&own, &json!({"containers": [{"name": "b", "image": "2"}, {"name": "c", "image": "3"}]}));
+    let expected = json!([{"name": "a", "image": "1"}, {"name": "b", "image": "2"}, {"name": "c", "image": "3"}]);
+    assert_eq!(out["containers"], expected);
+}
+
+#[test]
+fn directives_delete_replace_and_order() {
+    let own = json!({"containers": [{"name": "a"}, {"name": "b"}], "nodeSelector": {"x": "1", "y": "2"}});
+    let out = pod_spec(&own, &json!({"containers": [{"name": "a", "$patch": "delete"}]}));
+    assert_eq!(out["containers"], json!([{"name": "b"}]));
+    let out = pod_spec(&own, &json!({"containers": [{"name": "z"}, {"$patch": "replace"}]}));
+    assert_eq!(out["containers"], json!([{"name": "z"}]));
+    let order = json!({"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]});
+    assert_eq!(pod_spec(&own, &order)["containers"], json!([{"name": "b"}, {"name": "a"}]));
+    let out = pod_spec(&own, &json!({"nodeSelector": {"$patch": "replace", "z": "3"}}));
+    assert_eq!(out["nodeSelector"], json!({"z": "3"}));
+    let out = pod_spec(&own, &json!({"nodeSelector": {"x": null}}));
+    assert_eq!(out["nodeSelector"], json!({"y": "2"}));
+}
+
+#[test]
+fn an_item_without_its_key_is_refused() {
+    let body = json!({"spec": {"template": {"spec": {"containers": [{"image": "x"}]}}}}).to_string();
+    let kind = "application/strategic-merge-patch+json";
+    let error = super::patch(&deployment(), kind, &json!({}), body.as_bytes()).unwrap_err();
+    assert!(error.message.contains("does not contain declared merge key: name"), "{}", error.message);
+}

@@ -1,0 +1,210 @@
+//! Label and field selectors, as `labelSelector=` and `fieldSelector=` write them.
+
+use crate::status::Status;
+
+/// One requirement on labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Requirement {
+    In(String, Vec<String>),
+    NotIn(String, Vec<String>),
+    Exists(String),
+    Absent(String),
+    Greater(String, i64),
+    Less(String, i64),
+}
+
+/// Labels that somebody asks for. All requirements must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Labels(Vec<Requirement>);
+
+impl Labels {
+    /// # Errors
+    /// 400 with the words of the real parser, as far as they help.
+    pub(crate) fn parse(text: &str) -> Result<Self, Status> {
+        let bad = |why: String| Status::bad_request(format!("unable to parse requirement: {why}"));
+        let mut out = Vec::new();
+        for part in split(text) {
+            let part = part.trim();
+            if part.is_empty() {
+                continue;
+            }
+            out.push(requirement(part).map_err(bad)?);
+        }
+        Ok(Self(out))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn matches(&self, labels: &[(String, String)]) -> bool {
+        let value = |key: &str| labels.iter().find(|(own, _)| own == key).map(|(_, value)| value.as_str());
+        self.0.iter().all(|requirement| match requirement {
+            Requirement::In(key, values) => value(key).is_some_and(|own| values.iter().any(|one| one == own)),
+            Requirement::NotIn(key, values) => value(key).is_none_or(|own| values.iter().all(|one| one != own)),
+            Requirement::Exists(key) => value(key).is_some(),
+            Requirement::Absent(key) => value(key).is_none(),
+            Requirement::Greater(key, than) => {
+                value(key).and_then(|own| own.parse::<i64>().ok()).is_some_and(|own| own > *than)
+            }
+            Requirement::Less(key, than) => {
+                value(key).and_then(|own| own.parse::<i64>().ok()).is_some_and(|own| own < *than)
+            }
+        })
+    }
+}
+
+/// At commas that are not in parentheses.
+fn split(text: &str) -> Vec<&str> {
+    let (mut out, mut depth, mut from) = (Vec::new(), 0_u32, 0);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                out.push(&text[from..at]);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    out.push(&text[from..]);
+    out
+}
+
+fn requirement(part: &str) -> Result<Requirement, String> {
+    let key_of = |key: &str| {
+        let key = key.trim();
+        if is_label_key(key) { Ok(key.to_owned()) } else { Err(key_fault(key)) }
+    };
+    let value_of = |key: &str, value: &str| {
+        let value = value.trim();
+        if is_label_value(value) { Ok(value.to_owned()) } else { Err(value_fault(key, value)) }
+    };
+    if let Some(key) = part.strip_prefix('!') {
+        return Ok(Requirement::Absent(key_of(key)?));
+    }
+    if let Some((head, rest)) = part.split_once('(') {
+        let Some(values) = rest.trim_end().strip_suffix(')') else {
+            return Err("found '', expected: ',' or ')'".to_owned());
+        };
+        let words: Vec<&str> = head.split_whitespace().collect();
+        let [key, operator] = words.as_slice() else {
+            return Err(format!("found '(', expected: !, identifier, or 'end of string' in {part:?}"));
+        };
+        let key = key_of(key)?;
+        let values = values.split(',').map(|value| value_of(&key, value)).collect::<Result<Vec<_>, _>>()?;
+        return match *operator {
+            "in" => Ok(Requirement::In(key, values)),
+            "notin" => Ok(Requirement::NotIn(key, values)),
+            other => Err(format!(
+                "found '{other}', expected: in, notin, =, ==, !=, gt, lt, >, <"
+            )),
+        };
+    }
+    for (sign, not) in [("!=", true), ("==", false), ("=", false)] {
+        if let Some((key, value)) = part.split_once(sign) {
+            let key = key_of(key)?;
+            let values = vec![value_of(&key, value)?];
+            return Ok(if not { Requirement::NotIn(key, values) } else { Requirement::In(key, values) });
+        }
+    }
+    for (sign, greater) in [('>', true), ('<', false)] {
+        if let Some((key, value)) = part.split_once(sign) {
+            let key = key_of(key)?;
+            let than = value.trim().parse().map_err(|_| {
+                "for 'Gt', 'Lt' operators, the value must be an integer".to_owned()
+            })?;
+            return Ok(if greater { Requirement::Greater(key, than) } else { Requirement::Less(key, than) });
+        }
+    }
+    if part.split_whitespace().count() > 1 {
+        let second = part.split_whitespace().nth(1).unwrap_or_default();
+        return Err(format!("found '{second}', expected: in, notin, =, ==, !=, gt, lt, >, <"));
+    }
+    Ok(Requirement::Exists(key_of(part)?))
+}
+
+fn is_name_part(text: &str) -> bool {
+    let ends = |letter: Option<u8>| letter.is_some_and(|letter| letter.is_ascii_alphanumeric());
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.'))
+        && ends(text.bytes().next())
+        && ends(text.bytes().last())
+}
+
+/// A qualified name: `name`, or `prefix.of.dns/name`.
+pub(crate) fn is_label_key(key: &str) -> bool {
+    match key.split_once('/') {
+        None => is_name_part(key),
+        Some((prefix, name)) => {
+            let label = |label: &str| {
+                !label.is_empty()
+                    && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+                    && !label.starts_with('-')
+                    && !label.ends_with('-')
+            };
+            is_name_part(name) && prefix.len() <= 253 && prefix.split('.').all(label)
+        }
+    }
+}
+
+pub(crate) fn is_label_value(value: &str) -> bool {
+    value.is_empty() || is_name_part(value)
+}
+
+fn key_fault(key: &str) -> String {
+    format!(
+        "<nil>: Invalid value: {key:?}: name part must consist of alphanumeric characters, '-', '_' or '.', and must \
+         start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for \
+         validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+    )
+}
+
+fn value_fault(key: &str, value: &str) -> String {
+    format!(
+        "values[0][{key}]: Invalid value: {value:?}: a valid label must be an empty string or consist of alphanumeric \
+         characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or \
+         'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+    )
+}
+
+/// Fields that somebody asks for: name, value, and whether it must not be that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fields(pub(crate) Vec<(String, String, bool)>);
+
+impl Fields {
+    /// # Errors
+    /// 400 where a term is none.
+    pub(crate) fn parse(text: &str) -> Result<Self, Status> {
+        let mut out = Vec::new();
+        for term in text.split(',').filter(|term| !term.is_empty()) {
+            let parsed = [("!=", true), ("==", false), ("=", false)]
+                .into_iter()
+                .find_map(|(sign, not)| term.split_once(sign).map(|(field, value)| (field, value, not)));
+            let Some((field, value, not)) = parsed else {
+                return Err(Status::bad_request(format!(
+                    "invalid selector: '{text}'; can't understand '{term}'"
+                )));
+            };
+            out.push((field.to_owned(), value.to_owned(), not));
+        }
+        Ok(Self(out))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value that this field must have, if there is one.
+    pub(crate) fn exactly(&self, field: &str) -> Option<&str> {
+        self.0.iter().find(|(own, _, not)| own == field && !not).map(|(_, value, _)| value.as_str())
+    }
+
+    pub(crate) fn matches(&self, value: impl Fn(&str) -> String) -> bool {
+        self.0.iter().all(|(field, wanted, not)| (value(field) == *wanted) != *not)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! Where objects lie: one table for each resource, one revision for all of them, and the last changes of each.
+//!
+//! An object is kept as the bytes that go over the wire, with what selectors and watches need beside them: lists are
+//! put together from bytes, a watch sends the same bytes to everybody, and ten thousand objects take little more room
+//! than their text. Whoever wants to change one parses it.
+//!
+//! Synchronous, without locks of its own: [`crate::api`] has the one lock.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// How many changes of a table are kept for watches that fall behind. A real server keeps five minutes of them or more;
+/// so does this one, and at least so many.
+const CHANGES_MIN: usize = 4096;
+
+/// How long changes are kept (the default interval of etcd's compaction by kube-apiserver).
+const CHANGES_FOR: SignedDuration = SignedDuration::from_mins(5);
+
+/// A stored object.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) revision: u64,
+    pub(crate) labels: Vec<(String, String)>,
+    /// What field selectors may name, beside the name and the namespace.
+    pub(crate) fields: Vec<(Cow<'static, str>, String)>,
+    /// The text of the object after its first two fields, `kind` and `apiVersion`, with the closing brace. Those two
+    /// depend on the version that somebody asks for, and items of lists do not have them.
+    pub(crate) rest: Bytes,
+}
+
+impl Object {
+    /// Its value, without kind and version. What was stored was a value, so it parses.
+    pub(crate) fn value(&self) -> Value {
+        let mut text = Vec::with_capacity(self.rest.len() + 1);
+        text.push(b'{');
+        text.extend_from_slice(&self.rest);
+        serde_json::from_slice(&text).unwrap_or(Value::Null)
+    }
+
+    pub(crate) fn key(&self) -> String {
+        key(&self.namespace, &self.name)
+    }
+}
+
+/// As etcd orders them: `NAMESPACE/NAME`, or the name.
+fn key(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
+}
+
+/// Something that happened to an object.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    pub(crate) revision: u64,
+    time: Timestamp,
+    /// The object after it; for a deletion as it was last, with the revision of its deletion.
+    pub(crate) object: Arc<Object>,
+    pub(crate) previous: Option<Arc<Object>>,
+    pub(crate) deleted: bool,
+}
+
+/// The objects of a resource.
+#[derive(Debug)]
+struct Table {
+    objects: BTreeMap<String, Arc<Object>>,
+    changes: VecDeque<Change>,
+    /// Changes up to this revision may be gone.
+    compacted: u64,
+    /// The revision of the last change.
+    changed: watch::Sender<u64>,
+}
+
+/// All tables.
+#[derive(Debug)]
+pub(crate) struct Store {
+    revision: u64,
+    tables: BTreeMap<String, Table>,
+}
+
+/// What is kept beside an object's bytes.
+pub(crate) struct Index {
+    pub(crate) fields: Vec<(Cow<'static, str>, String)>,
+}
+
+impl Store {
+    pub(crate) fn new() -> Self {
+        // A real server has written some by the time anybody asks; and 0 means "any" in requests.
+        Self { revision: 1, tables: BTreeMap::new() }
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    fn table(&mut self, table: &str) -> &mut Table {
+        if !self.tables.contains_key(table) {
+            let fresh = Table {
+                objects: BTreeMap::new(),
+                changes: VecDeque::new(),
+                compacted: 0,
+                changed: watch::Sender::new(0),
+            };
+            self.tables.insert(table.to_owned(), fresh);
+        }
+        self.tables.get_mut(table).expect("the table was made above")
+    }
+
+    pub(crate) fn get(&self, table: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.tables.get(table)?.objects.get(&key(namespace, name)).cloned()
+    }
+
+    /// The objects of a namespace, or of all where it is empty, in order.
+    pub(crate) fn list<'a>(&'a self, table: &str, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Object>> + 'a {
+        let prefix = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
+        let objects = self.tables.get(table).map(|table| &table.objects);
+        objects.into_iter().flat_map(move |objects| {
+            let prefix = prefix.clone();
+            objects.range(prefix.clone()..).take_while(move |(key, _)| key.starts_with(&prefix)).map(|(_, object)| object)
+        })
+    }
+
+    /// How many objects there are.
+    pub(crate) fn count(&self, table: &str) -> usize {
+        self.tables.get(table).map_or(0, |table| table.objects.len())
+    }
+
+    /// Stores an object under a new revision, which is written into it.
+    pub(crate) fn put(&mut self, table: &str, mut value: Value, index: Index, now: Timestamp) -> Arc<Object> {
+        self.revision += 1;
+        let object = Arc::new(object_of(&mut value, index, self.revision));
+        let revision = self.revision;
+        let table = self.table(table);
+        let previous = table.objects.insert(object.key(), object.clone());
+        table.record(Change { revision, time: now, object: object.clone(), previous, deleted: false });
+        object
+    }
+
+    /// Takes an object away. What watches see of it has the revision of the deletion.
+    pub(crate) fn remove(&mut self, table: &str, namespace: &str, name: &str, now: Timestamp) -> Option<Arc<Object>> {
+        let previous = self.tables.get_mut(table)?.objects.remove(&key(namespace, name))?;
+        self.revision += 1;
+        let index = Index { fields: previous.fields.clone() };
+        let object = Arc::new(object_of(&mut previous.value(), index, self.revision));
+        let revision = self.revision;
+        let change = Change { revision, time: now, object: object.clone(), previous: Some(previous), deleted: true };
+        self.table(table).record(change);
+        Some(object)
+    }
+
+    /// A receiver that learns of each change of a table.
+    pub(crate) fn subscribe(&mut self, table: &str) -> watch::Receiver<u64> {
+        self.table(table).changed.subscribe()
+    }
+
+    /// Changes of a table after a revision, in order; `None` where they are gone.
+    pub(crate) fn changes_after(&self, table: &str, revision: u64) -> Option<impl Iterator<Item = &Change>> {
+        let table = self.tables.get(table);
+        if table.is_some_and(|table| revision < table.compacted) {
+            return None;
+        }
+        let changes = table.map(|table| {
+            let from = table.changes.partition_point(|change| change.revision <= revision);
+            table.changes.range(from..)
+        });
+        Some(changes.into_iter().flatten())
+    }
+
+    /// The objects of a table as they were at a revision of the past; `None` where that is forgotten.
+    pub(crate) fn list_at(&self, table: &str, namespace: &str, revision: u64) -> Option<Vec<Arc<Object>>> {
+        let mut objects: BTreeMap<String, Arc<Object>> =
+            self.list(table, namespace).map(|object| (object.key(), object.clone())).collect();
+        let changes: Vec<&Change> = self.changes_after(table, revision)?.collect();
+        for change in changes.into_iter().rev() {
+            if !namespace.is_empty() && change.object.namespace != namespace {
+                continue;
+            }
+            match &change.previous {
+                Some(previous) => drop(objects.insert(previous.key(), previous.clone())),
+                None => drop(objects.remove(&change.object.key())),
+            }
+        }
+        Some(objects.into_values().collect())
+    }
+
+    /// Forgets all changes of the past, as etcd's compaction does.
+    pub(crate) fn compact(&mut self) {
+        for table in self.tables.values_mut() {
+            table.compacted = self.revision;
+            table.changes.clear();
+        }
+    }
+}
+
+impl Table {
+    fn record(&mut self, change: Change) {
+        let (revision, now) = (change.revision, change.time);
+        self.changes.push_back(change);
+        while self.changes.len() > CHANGES_MIN
+            && self.changes.front().is_some_and(|oldest| now.duration_since(oldest.time) > CHANGES_FOR)
+        {
+            if let Some(oldest) = self.changes.pop_front() {
+                self.compacted = oldest.revision;
+            }
+        }
+        self.changed.send_replace(revision);
+    }
+}
+
+fn object_of(value: &mut Value, index: Index, revision: u64) -> Object {
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("kind");
+        fields.remove("apiVersion");
+    }
+    let metadata = &mut value["metadata"];
+    metadata["resourceVersion"] = json!(revision.to_string());
+    let text = |key: &str| metadata[key].as_str().unwrap_or_default().to_owned();
+    let labels = metadata["labels"].as_object().into_iter().flatten();
+    Object {
+        namespace: text("namespace"),
+        name: text("name"),
+        uid: text("uid"),
+        revision,
+        labels: labels.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect(),
+        fields: index.fields,
+        rest: Bytes::from(value.to_string()).slice(1..),
+    }
+}

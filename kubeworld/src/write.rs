@@ -1,0 +1,1104 @@
+//! Create, update, patch and delete: the order in which a real server does what it does.
+//!
+//! Decode (unknown fields, wrong types) → defaults → namespace and name → patch or merge → who owns what → what a
+//! request may not change → validation → rules of custom kinds → admission → store. Everything happens under the one
+//! lock, so what was read is what is replaced.
+
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::api::State;
+use crate::fields::FieldSet;
+use crate::handle::{Answer, Call};
+use crate::kinds;
+use crate::managed::{self, By, Managed, Refusal, Reset};
+use crate::registry::Resource;
+use crate::status::{Cause, Details, Status, qualified};
+use crate::store::Index;
+use crate::{admission, convert, custom, decode, patch, read, special};
+
+/// What the real server reads at most of a body.
+const BODY_MAX: usize = 3 * 1024 * 1024;
+
+/// What etcd stores at most (its `--max-request-bytes`).
+const OBJECT_MAX: usize = 1_572_864;
+
+/// How strictly a body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Validation {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+/// The options of a request that writes.
+#[derive(Clone, Debug)]
+pub(crate) struct WriteOptions {
+    pub(crate) dry_run: bool,
+    pub(crate) manager: String,
+    pub(crate) validation: Validation,
+    pub(crate) force: bool,
+}
+
+impl WriteOptions {
+    fn of(call: &Call<'_>, kind: &str, applies: bool) -> Result<Self, Status> {
+        let query = &call.query;
+        let mut causes = Vec::new();
+        let manager = query.get("fieldManager");
+        if applies && manager.is_empty() {
+            causes.push(Cause::required("fieldManager", "is required for apply patch"));
+        }
+        let force = query.flag("force");
+        if kind == "PatchOptions" && !applies && query.has("force") {
+            causes.push(Cause::forbidden("force", "may not be specified for non-apply patch"));
+        }
+        if manager.len() > 128 {
+            causes.push(Cause {
+                reason: "FieldValueTooLong",
+                message: "Too long: may not be more than 128 bytes".to_owned(),
+                field: "fieldManager".to_owned(),
+            });
+        }
+        if let Some(at) = manager.chars().position(char::is_control) {
+            let why = format!("should only contain printable characters (failed at position {at})");
+            causes.push(Cause::invalid("fieldManager", &json!(manager), &why));
+        }
+        if query.all("dryRun").iter().any(|value| value != "All") {
+            let value = query.all("dryRun").iter().find(|value| *value != "All");
+            causes.push(Cause::not_supported("dryRun", &json!(value), &["All"]));
+        }
+        let validation = match query.get("fieldValidation") {
+            "" | "Warn" => Validation::Warn,
+            "Ignore" => Validation::Ignore,
+            "Strict" => Validation::Strict,
+            other => {
+                causes.push(Cause::not_supported("fieldValidation", &json!(other), &["", "Ignore", "Strict", "Warn"]));
+                Validation::Warn
+            }
+        };
+        if !causes.is_empty() {
+            return Err(Status::invalid("meta.k8s.io", kind, "", causes));
+        }
+        let manager = if manager.is_empty() { agent_of(call) } else { manager.to_owned() };
+        Ok(Self { dry_run: query.has("dryRun"), manager, validation, force })
+    }
+}
+
+/// The part of `User-Agent` before the slash.
+fn agent_of(call: &Call<'_>) -> String {
+    let agent = call.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let name = agent.split('/').next().unwrap_or_default();
+    name.chars().filter(|letter| !letter.is_control()).take(128).collect()
+}
+
+/// The type of a body, without parameters.
+fn content_type(call: &Call<'_>) -> &str {
+    let kind = call.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim()
+}
+
+pub(crate) fn unsupported_type(accepted: &[&str]) -> Status {
+    Status {
+        code: 415,
+        reason: "UnsupportedMediaType",
+        message: format!(
+            "the body of the request was in an unknown format - accepted media types include: {}",
+            accepted.join(", ")
+        ),
+        details: None,
+    }
+}
+
+fn check_size(call: &Call<'_>) -> Result<(), Status> {
+    if call.body.len() > BODY_MAX {
+        return Err(Status {
+            code: 413,
+            reason: "RequestEntityTooLarge",
+            message: format!("Request entity too large: limit is {BODY_MAX}"),
+            details: None,
+        });
+    }
+    Ok(())
+}
+
+/// The body as a value, whatever its encoding.
+///
+/// # Errors
+/// 415 for an encoding that is none, 400 for a body that is none, with `wanted` as what it should have been.
+pub(crate) fn parse_body(call: &Call<'_>, wanted: &str) -> Result<decode::Parsed, Status> {
+    check_size(call)?;
+    let unrecognized = |error: String| {
+        let text = String::from_utf8_lossy(call.body);
+        let shown: String = text.chars().take(30).collect();
+        let dots = if text.chars().count() > 30 { " ..." } else { "" };
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {wanted}): {error} ({}{dots})",
+            call.body.iter().take(30).map(|byte| format!("{byte:02x}")).collect::<String>()
+        ))
+        .replace_empty(shown.is_empty(), wanted)
+    };
+    match content_type(call) {
+        "" | "application/json" | "*/*" => decode::json(call.body)
+            .map_err(|error| unrecognized(format!("couldn't get version/kind; json parse error: {error}"))),
+        "application/yaml" => decode::yaml(call.body).map_err(unrecognized),
+        "application/vnd.kubernetes.protobuf" => match crate::protobuf::decode(call.body) {
+            Ok(value) => Ok(decode::Parsed { value, strict: Vec::new() }),
+            Err(error) => Err(unrecognized(error)),
+        },
+        _ => Err(unsupported_type(&["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"])),
+    }
+}
+
+impl Status {
+    fn replace_empty(self, empty: bool, wanted: &str) -> Self {
+        if !empty {
+            return self;
+        }
+        Self::bad_request(format!(
+            "the object provided is unrecognized (must be of type {wanted}): couldn't get version/kind; json parse \
+             error: unexpected end of JSON input (<empty>)"
+        ))
+    }
+}
+
+/// A body as an object of a resource, in its stored form: checked for kind and fields, with defaults.
+fn decode_object(call: &Call<'_>, options: &WriteOptions) -> Result<Value, Status> {
+    let resource = &call.resource;
+    let parsed = parse_body(call, &resource.kind)?;
+    let mut value = parsed.value;
+    let mut strict = parsed.strict;
+    if !value.is_object() {
+        return Err(Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: \
+             json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }} ({})",
+            resource.kind,
+            kind_of(&value),
+            call.body.iter().take(30).map(|byte| format!("{byte:02x}")).collect::<String>()
+        )));
+    }
+    check_kind(resource, &mut value)?;
+    let found = settle(resource, &mut value).map_err(|error| {
+        let (kind, version) = (&resource.kind, &resource.version);
+        Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {error}"))
+    })?;
+    strict.extend(found);
+    refuse_strict(call, options, &strict, |errors| {
+        let (kind, version) = (&resource.kind, &resource.version);
+        Status::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {errors}"
+        ))
+    })?;
+    Ok(value)
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// Warns of what a strict reading refuses, or refuses it.
+fn refuse_strict(
+    call: &Call<'_>,
+    options: &WriteOptions,
+    strict: &[String],
+    refusal: impl Fn(String) -> Status,
+) -> Result<(), Status> {
+    match options.validation {
+        Validation::Ignore => Ok(()),
+        Validation::Warn => {
+            for text in strict {
+                call.warn(text.clone());
+            }
+            Ok(())
+        }
+        Validation::Strict if strict.is_empty() => Ok(()),
+        Validation::Strict => Err(refusal(strict.join(", "))),
+    }
+}
+
+/// A body must be of the kind that its path names; where it does not say, it is.
+fn check_kind(resource: &Resource, value: &mut Value) -> Result<(), Status> {
+    let version = value["apiVersion"].as_str().unwrap_or_default().to_owned();
+    let kind = value["kind"].as_str().unwrap_or_default().to_owned();
+    let own = resource.api_version();
+    if resource.custom().is_some() && (version.is_empty() || kind.is_empty()) {
+        let missing = if kind.is_empty() { "kind" } else { "apiVersion" };
+        return Err(Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind: Object '{}' is \
+             missing in '{}'",
+            resource.kind,
+            if missing == "kind" { "Kind" } else { "apiVersion" },
+            value
+        )));
+    }
+    if !kind.is_empty() && kind != resource.kind || !version.is_empty() && version != own {
+        let (group, number) = version.split_once('/').unwrap_or(("", &version));
+        let number = if version.is_empty() { &resource.version } else { number };
+        let group = if version.is_empty() { &resource.group } else { group };
+        if !kind.is_empty() && kind != resource.kind {
+            return Err(Status::bad_request(format!(
+                "{kind} in version \"{number}\" cannot be handled as a {}: converting ({}) to ({}): unknown conversion",
+                resource.kind,
+                format_args!("{}", crate::registry::api_version(group, number)),
+                resource.kind
+            )));
+        }
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({own})"
+        )));
+    }
+    value["apiVersion"] = json!(own);
+    value["kind"] = json!(resource.kind);
+    Ok(())
+}
+
+/// Gives a value the form in which it is stored, with defaults; says which fields nobody knows.
+fn settle(resource: &Resource, value: &mut Value) -> Result<Vec<String>, String> {
+    if !value["metadata"].is_object() {
+        if value["metadata"].is_null() {
+            value["metadata"] = json!({});
+        } else {
+            return Err(format!(
+                "json: cannot unmarshal {} into Go struct field {}.metadata of type v1.ObjectMeta",
+                kind_of(&value["metadata"]),
+                resource.kind
+            ));
+        }
+    }
+    match resource.custom() {
+        Some(custom) => {
+            let unknown = custom::prune(custom, value);
+            custom::default(custom, value);
+            Ok(unknown)
+        }
+        None => {
+            let unknown = match resource.typed() {
+                Some(typed) => decode::fit(typed.schema, typed.ty, value).map_err(|mismatch| mismatch.0)?,
+                None => Vec::new(),
+            };
+            convert::to_stored(resource, value);
+            kinds::default(resource.as_kind(), value);
+            Ok(unknown)
+        }
+    }
+}
+
+/// The namespace of a body must be that of its path.
+fn check_namespace(call: &Call<'_>, value: &mut Value) -> Result<(), Status> {
+    let wanted = call.storage_namespace();
+    let own = value["metadata"]["namespace"].as_str().unwrap_or_default();
+    if wanted.is_empty() {
+        if let Some(metadata) = value["metadata"].as_object_mut() {
+            metadata.remove("namespace");
+        }
+        return Ok(());
+    }
+    if own.is_empty() {
+        value["metadata"]["namespace"] = json!(wanted);
+    } else if own != wanted {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(())
+}
+
+fn metadata(value: &mut Value) -> &mut Map<String, Value> {
+    if !value["metadata"].is_object() {
+        value["metadata"] = json!({});
+    }
+    value["metadata"].as_object_mut().expect("metadata was made an object above")
+}
+
+/// What a create may not bring.
+fn wipe(value: &mut Value) {
+    let metadata = metadata(value);
+    for key in ["creationTimestamp", "uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+        metadata.remove(key);
+    }
+}
+
+pub(crate) fn time(now: Timestamp) -> Value {
+    json!(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+/// An object of this kind with nothing in it, as Go has it before anything is read into it.
+fn nothing(resource: &Resource) -> Value {
+    let mut value = json!({"apiVersion": resource.api_version(), "kind": resource.kind, "metadata": {}});
+    if resource.custom().is_none() {
+        kinds::settle(resource.as_kind(), &mut value);
+    }
+    value
+}
+
+/// Without its entries, which would own themselves.
+fn without_entries(value: &Value) -> Value {
+    let mut value = value.clone();
+    metadata(&mut value).remove("managedFields");
+    value
+}
+
+/// What nobody comes to own by this request.
+fn reset(resource: &Resource, subresource: &str) -> Reset {
+    let fields: &[&[&str]] = match (subresource, resource.group.as_str(), resource.plural.as_str()) {
+        ("status", _, _) if resource.custom().is_some() => &[&["apiVersion"], &["kind"], &["metadata"], &["spec"]],
+        ("status", "", "pods") => &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]],
+        ("status", "apps", "deployments") => &[&["spec"], &["metadata", "labels"]],
+        ("status", _, _) => &[&["spec"]],
+        (_, _, _) if resource.has_status() => &[&["status"]],
+        (_, _, _) => &[],
+    };
+    Reset::Fields(FieldSet::of(fields))
+}
+
+/// Accounts what a request changed, and writes the entries into the object.
+fn own(call: &Call<'_>, options: &WriteOptions, live: Option<&Value>, new: &mut Value) {
+    let Some(typed) = call.resource.typed() else { return };
+    let version = call.resource.api_version();
+    let empty = nothing(&call.resource);
+    let before = live.unwrap_or(&empty);
+    let managed = Managed::of_request(before, new, &call.subresource);
+    let by =
+        By { manager: &options.manager, version: &version, subresource: &call.subresource, now: call.now };
+    let reset = reset(&call.resource, &call.subresource);
+    let (before, after) = (without_entries(before), without_entries(new));
+    let managed = managed::updated(typed, &before, &after, &managed, &by, &reset, live.is_none());
+    managed.write(new);
+}
+
+/// `POST` of an object.
+pub(crate) fn create(state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
+    let options = WriteOptions::of(call, "CreateOptions", false)?;
+    let mut value = decode_object(call, &options)?;
+    wipe(&mut value);
+    check_namespace(call, &mut value)?;
+    own(call, &options, None, &mut value);
+    let object = store_new(state, call, value, &options)?;
+    Ok(Answer::Value(201, object))
+}
+
+/// Stores an object that is not there yet, and gives it as it is stored.
+fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &WriteOptions) -> Result<Value, Status> {
+    let resource = &call.resource;
+    admission::before_create(state, call, &mut value)?;
+    let fields = metadata(&mut value);
+    fields.insert("uid".to_owned(), json!(state.random.uid()));
+    fields.insert("creationTimestamp".to_owned(), time(call.now));
+    let named = fields.get("name").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
+    let base = fields.get("generateName").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let generated = !named && !base.is_empty();
+    if generated {
+        // The real server cuts the base so that the whole fits 63 bytes.
+        let base: String = base.chars().take(58).collect();
+        let suffix = state.random.suffix();
+        fields.insert("name".to_owned(), json!(format!("{base}{suffix}")));
+    }
+    if fields.get("resourceVersion").is_some_and(|version| version != "") {
+        return Err(Status {
+            code: 500,
+            reason: "",
+            message: "resourceVersion should not be set on objects to be created".to_owned(),
+            details: None,
+        });
+    }
+    if resource.custom().is_some() {
+        if resource.has_status()
+            && let Some(fields) = value.as_object_mut()
+        {
+            fields.remove("status");
+        }
+        metadata(&mut value).insert("generation".to_owned(), json!(1));
+    } else {
+        kinds::prepare_create(resource.as_kind(), &mut value);
+    }
+    special::allocate(state, resource, &mut value, None)?;
+    let mut causes = kinds::validate_meta_create(resource.as_kind(), resource.namespaced, &value);
+    match resource.custom() {
+        Some(custom) => causes.extend(custom::validate(custom, &value, None)),
+        None => causes.extend(kinds::validate_create(resource.as_kind(), &value)),
+    }
+    let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    if !causes.is_empty() {
+        return Err(Status::invalid(&resource.group, &resource.kind, &name, causes));
+    }
+    admission::validate_create(state, call, &value)?;
+    if state.store.get(&resource.table, call.storage_namespace(), &name).is_some() {
+        let mut status = Status::already_exists(&resource.group, &resource.plural, &name);
+        if generated {
+            status.message.push_str(", the server was not able to generate a unique name for the object");
+        }
+        return Err(status);
+    }
+    check_object_size(&value)?;
+    if options.dry_run {
+        metadata(&mut value).remove("resourceVersion");
+        convert::from_stored(resource, &mut value);
+        return Ok(value);
+    }
+    commit(state, resource, value, call.now)
+}
+
+fn check_object_size(value: &Value) -> Result<(), Status> {
+    // Text is longer than what etcd gets for built-in kinds, so this is on the safe side.
+    if value.to_string().len() > OBJECT_MAX {
+        return Err(Status {
+            code: 500,
+            reason: "",
+            message: "etcdserver: request is too large".to_owned(),
+            details: None,
+        });
+    }
+    Ok(())
+}
+
+/// Puts a value into the store, and gives it in the form of this resource.
+fn commit(state: &mut State, resource: &Resource, value: Value, now: Timestamp) -> Result<Value, Status> {
+    let index = Index { fields: read::fields_of(resource, &value) };
+    let object = state.store.put(&resource.table, value, index, now);
+    state.changed(resource, &object, false, now);
+    Ok(convert::value(resource, &object))
+}
+
+/// `PUT`.
+pub(crate) fn update(state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
+    let options = WriteOptions::of(call, "UpdateOptions", false)?;
+    let mut new = decode_object(call, &options)?;
+    check_namespace(call, &mut new)?;
+    let name = new["metadata"]["name"].as_str().unwrap_or_default();
+    if name.is_empty() && !call.name.is_empty() {
+        return Err(Status::bad_request("name must be provided"));
+    }
+    if name != call.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.name
+        )));
+    }
+    let Some(old) = state.store.get(&call.resource.table, call.storage_namespace(), &call.name) else {
+        if !creates_on_update(&call.resource) || !call.subresource.is_empty() {
+            return Err(call.not_found());
+        }
+        if new["metadata"]["uid"].as_str().is_some_and(|uid| !uid.is_empty()) {
+            let why = format!(
+                "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+                 failed: UID in precondition: {}, UID in object meta: ",
+                call.name,
+                new["metadata"]["uid"].as_str().unwrap_or_default()
+            );
+            return Err(Status::conflict(&call.resource.group, &call.resource.plural, &call.name, &why));
+        }
+        wipe(&mut new);
+        own(call, &options, None, &mut new);
+        metadata(&mut new).remove("resourceVersion");
+        return Ok(Answer::Value(201, store_new(state, call, new, &options)?));
+    };
+    let old = call.resource.value(&old);
+    let uid = new["metadata"]["uid"].as_str().unwrap_or_default();
+    if !uid.is_empty() && new["metadata"]["uid"] != old["metadata"]["uid"] {
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            old["metadata"]["uid"].as_str().unwrap_or_default()
+        );
+        return Err(Status::conflict(&call.resource.group, &call.resource.plural, &call.name, &why));
+    }
+    own(call, &options, Some(&old), &mut new);
+    Ok(Answer::Value(200, replace(state, call, new, &old, &options)?))
+}
+
+/// Kinds whose `PUT` creates what is not there (their strategies' `AllowCreateOnUpdate`).
+fn creates_on_update(resource: &Resource) -> bool {
+    matches!(
+        (resource.group.as_str(), resource.plural.as_str()),
+        ("", "limitranges" | "events" | "services" | "endpoints")
+            | ("events.k8s.io", "events")
+            | ("rbac.authorization.k8s.io", _)
+            | ("coordination.k8s.io", _)
+            | ("node.k8s.io", "runtimeclasses")
+    )
+}
+
+/// Kinds whose `PUT` needs a resourceVersion (their strategies' `AllowUnconditionalUpdate`).
+fn needs_revision(resource: &Resource) -> bool {
+    resource.custom().is_some()
+        || matches!(
+            (resource.group.as_str(), resource.plural.as_str()),
+            ("node.k8s.io", _)
+                | ("policy", "poddisruptionbudgets")
+                | ("coordination.k8s.io", _)
+                | ("admissionregistration.k8s.io", _)
+                | ("apiextensions.k8s.io", _)
+                | ("apiregistration.k8s.io", _)
+                | ("storage.k8s.io", "csidrivers" | "csinodes" | "csistoragecapacities" | "volumeattachments")
+        )
+}
+
+/// Puts a new value in the place of an old one.
+pub(crate) fn replace(
+    state: &mut State,
+    call: &Call<'_>,
+    mut new: Value,
+    old: &Value,
+    options: &WriteOptions,
+) -> Result<Value, Status> {
+    let resource = &call.resource;
+    let (group, plural) = (resource.group.as_str(), resource.plural.as_str());
+    let wanted = new["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+    let patched = *call.method == http::Method::PATCH;
+    if wanted.is_empty() || wanted == "0" {
+        if needs_revision(resource) && !patched {
+            let cause = Cause::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
+            let mut status = Status::invalid(group, plural, &call.name, vec![cause]);
+            status.message = format!(
+                "{} {:?} is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update",
+                qualified(group, plural),
+                call.name
+            );
+            return Err(status);
+        }
+    } else if new["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"] {
+        if wanted.parse::<u64>().is_err() {
+            let cause = Cause::invalid("metadata.resourceVersion", &json!(wanted), "must be an unsigned integer");
+            return Err(Status::invalid(group, plural, &call.name, vec![cause]));
+        }
+        return Err(Status::conflict(
+            group,
+            plural,
+            &call.name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        ));
+    }
+    admission::before_update(state, call, &mut new, old)?;
+    let fields = metadata(&mut new);
+    fields.insert("resourceVersion".to_owned(), old["metadata"]["resourceVersion"].clone());
+    // What no update changes.
+    match old["metadata"].get("generation") {
+        Some(generation) => drop(fields.insert("generation".to_owned(), generation.clone())),
+        None => drop(fields.remove("generation")),
+    }
+    if fields.get("uid").and_then(Value::as_str).unwrap_or_default().is_empty() {
+        fields.insert("uid".to_owned(), old["metadata"]["uid"].clone());
+    }
+    fields.insert("creationTimestamp".to_owned(), old["metadata"]["creationTimestamp"].clone());
+    if let Some(deleted) = old["metadata"].get("deletionTimestamp") {
+        fields.insert("deletionTimestamp".to_owned(), deleted.clone());
+    }
+    if let Some(grace) = old["metadata"].get("deletionGracePeriodSeconds")
+        && !fields.contains_key("deletionGracePeriodSeconds")
+    {
+        fields.insert("deletionGracePeriodSeconds".to_owned(), grace.clone());
+    }
+    let subresource = call.subresource.as_str();
+    match resource.custom() {
+        Some(_) => custom::prepare_update(resource.has_status(), subresource, &mut new, old),
+        None => kinds::prepare_update(resource.as_kind(), subresource, &mut new, old),
+    }
+    if subresource.is_empty() {
+        special::allocate(state, resource, &mut new, Some(old))?;
+    }
+    let mut causes = kinds::validate_meta_update(resource.as_kind(), resource.namespaced, &new, old);
+    match resource.custom() {
+        Some(custom) => causes.extend(custom::validate(custom, &new, Some(old))),
+        None => causes.extend(kinds::validate_update(resource.as_kind(), subresource, &new, old)),
+    }
+    if !causes.is_empty() {
+        return Err(Status::invalid(group, &resource.kind, &call.name, causes));
+    }
+    keep_times(&mut new, old);
+    admission::validate_update(state, call, &new, old)?;
+    check_object_size(&new)?;
+    let finalizers = new["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
+    let grace = old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default();
+    if !finalizers && old["metadata"]["deletionTimestamp"].is_string() && grace == 0 && special::may_end(resource, &new) {
+        if !options.dry_run {
+            take_away(state, resource, call.storage_namespace(), &call.name, call.now);
+        }
+        convert::from_stored(resource, &mut new);
+        return Ok(new);
+    }
+    if new == *old || options.dry_run {
+        convert::from_stored(resource, &mut new);
+        return Ok(new);
+    }
+    commit(state, resource, new, call.now)
+}
+
+/// Where only the times of entries differ, nothing differs.
+fn keep_times(new: &mut Value, old: &Value) {
+    let without_times = |entries: &Value| -> Vec<Value> {
+        let mut entries = entries.as_array().cloned().unwrap_or_default();
+        for entry in &mut entries {
+            if let Some(entry) = entry.as_object_mut() {
+                entry.remove("time");
+            }
+        }
+        // Their order goes by their times.
+        entries.sort_by_key(Value::to_string);
+        entries
+    };
+    let (before, after) = (&old["metadata"]["managedFields"], &new["metadata"]["managedFields"]);
+    if before != after
+        && without_times(before) == without_times(after)
+        && without_entries(new) == without_entries(old)
+    {
+        let entries = before.clone();
+        metadata(new).insert("managedFields".to_owned(), entries);
+    }
+}
+
+/// Removes an object from the store.
+pub(crate) fn take_away(state: &mut State, resource: &Resource, namespace: &str, name: &str, now: Timestamp) {
+    if let Some(object) = state.store.remove(&resource.table, namespace, name, now) {
+        state.changed(resource, &object, true, now);
+    }
+}
+
+/// `PATCH`, all five kinds of it.
+pub(crate) fn patch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
+    let kind = content_type(call);
+    let apply = kind == "application/apply-patch+yaml";
+    let mut known = vec!["application/json-patch+json", "application/merge-patch+json"];
+    if call.resource.custom().is_none() {
+        known.push("application/strategic-merge-patch+json");
+    }
+    known.push("application/apply-patch+yaml");
+    if !known.contains(&kind) {
+        return Err(unsupported_type(&known));
+    }
+    check_size(call)?;
+    let options = WriteOptions::of(call, "PatchOptions", apply)?;
+    let old = state.store.get(&call.resource.table, call.storage_namespace(), &call.name);
+    let old = old.map(|old| call.resource.value(&old));
+    if apply {
+        return apply_patch(state, call, &options, old);
+    }
+    let Some(old) = old else { return Err(call.not_found()) };
+    let mut shown = old.clone();
+    convert::from_stored(&call.resource, &mut shown);
+    let (mut new, mut strict) = patch::patch(&call.resource, kind, &shown, call.body)?;
+    let text = new.to_string();
+    let invalid = |why: String| {
+        let cause = Cause::invalid("patch", &json!(text), &why);
+        let mut status = Status::invalid("", "", "", vec![cause.clone()]);
+        status.message = format!(" \"\" is invalid: {}: {}", cause.field, cause.message);
+        status
+    };
+    if !new.is_object() {
+        return Err(invalid(format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", kind_of(&new))));
+    }
+    new["kind"] = shown["kind"].clone();
+    let version = new["apiVersion"].as_str().unwrap_or_default().to_owned();
+    if version != call.resource.api_version() {
+        new["apiVersion"] = json!(call.resource.api_version());
+    }
+    let found = settle(&call.resource, &mut new).map_err(|error| match kind {
+        "application/strategic-merge-patch+json" => {
+            let cause = Cause::invalid("patch", &json!(String::from_utf8_lossy(call.body)), &error);
+            let mut status = Status::invalid("", "", "", vec![cause.clone()]);
+            status.message = format!(" \"\" is invalid: {}: {}", cause.field, cause.message);
+            status
+        }
+        _ => invalid(error),
+    })?;
+    strict.extend(found);
+    refuse_strict(call, &options, &strict, |errors| invalid(format!("strict decoding error: {errors}")))?;
+    check_namespace(call, &mut new)?;
+    let name = new["metadata"]["name"].as_str().unwrap_or_default();
+    if name != call.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.name
+        )));
+    }
+    own(call, &options, Some(&old), &mut new);
+    Ok(Answer::Value(200, replace(state, call, new, &old, &options)?))
+}
+
+/// Server-side apply.
+fn apply_patch(
+    state: &mut State,
+    call: &Call<'_>,
+    options: &WriteOptions,
+    old: Option<Value>,
+) -> Result<Answer, Status> {
+    let resource = &call.resource;
+    let parsed = decode::yaml(call.body)
+        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    let mut config = parsed.value;
+    if !config.is_object() {
+        return Err(Status::bad_request(format!(
+            "error decoding patch: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go \
+             value of type map[string]interface {{}}",
+            kind_of(&config)
+        )));
+    }
+    if old.is_none() && !call.subresource.is_empty() {
+        return Err(call.not_found());
+    }
+    let own_version = resource.api_version();
+    let version = config["apiVersion"].as_str().unwrap_or_default().to_owned();
+    if version != own_version {
+        return Err(Status::bad_request(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {own_version}"
+        )));
+    }
+    if config["kind"].as_str() != Some(resource.kind.as_str()) {
+        return Err(Status {
+            code: 500,
+            reason: "",
+            message: format!(
+                "invalid object type: /, Kind={}",
+                config["kind"].as_str().unwrap_or_default()
+            ),
+            details: None,
+        });
+    }
+    if config["metadata"].get("managedFields").is_some_and(|entries| !entries.is_null()) {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    let Some(typed) = resource.typed() else { return Err(crate::handle::method_not_allowed()) };
+    let live = old.clone().unwrap_or_else(|| nothing(resource));
+    let managed = Managed::decode(&live["metadata"]["managedFields"]).unwrap_or_default();
+    let by = By { manager: &options.manager, version: &own_version, subresource: &call.subresource, now: call.now };
+    let bare = without_entries(&live);
+    convert::to_stored(resource, &mut config);
+    let result =
+        managed::apply(typed, &bare, &config, &managed, &by, &reset(resource, &call.subresource), options.force);
+    let (applied, mut managed) = result.map_err(|refusal| refused(call, &config, refusal))?;
+    let mut new = applied.unwrap_or(bare);
+    if old.is_some()
+        && options.manager == "kubectl"
+        && new["metadata"]["annotations"][managed::LAST_APPLIED].as_str().is_some_and(|text| !text.is_empty())
+    {
+        let mut plain = config.clone();
+        if let Some(annotations) = plain["metadata"]["annotations"].as_object_mut() {
+            annotations.remove(managed::LAST_APPLIED);
+        }
+        new["metadata"]["annotations"][managed::LAST_APPLIED] = json!(format!("{plain}\n"));
+    }
+    let unknown = settle(resource, &mut new).map_err(Status::bad_request)?;
+    if !unknown.is_empty() {
+        tracing::debug!(?unknown, "an apply of known fields made unknown ones");
+    }
+    refuse_strict(call, options, &parsed.strict, |errors| {
+        Status::bad_request(format!("error strict decoding patch: {errors}"))
+    })?;
+    check_namespace(call, &mut new)?;
+    let name = new["metadata"]["name"].as_str().unwrap_or_default();
+    if name != call.name {
+        if !name.is_empty() {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                call.name
+            )));
+        }
+        new["metadata"]["name"] = json!(call.name);
+    }
+    managed.entries.retain(|_, entry| !entry.fields.is_empty());
+    managed.write(&mut new);
+    match old {
+        Some(old) => Ok(Answer::Value(200, replace(state, call, new, &old, options)?)),
+        None => {
+            crate::authorize::may_create(state, call)?;
+            if new["metadata"]["uid"].as_str().is_some_and(|uid| !uid.is_empty()) {
+                let why = format!(
+                    "uid mismatch: the provided object specified uid {}, and no existing object was found",
+                    new["metadata"]["uid"].as_str().unwrap_or_default()
+                );
+                return Err(Status::conflict(&resource.group, &resource.plural, &call.name, &why));
+            }
+            wipe(&mut new);
+            Ok(Answer::Value(201, store_new(state, call, new, options)?))
+        }
+    }
+}
+
+fn refused(call: &Call<'_>, config: &Value, refusal: Refusal) -> Status {
+    match refusal {
+        Refusal::Conflicts(conflicts) => Status {
+            code: 409,
+            reason: "Conflict",
+            message: managed::conflict_message(&conflicts),
+            details: Some(Details {
+                causes: conflicts
+                    .iter()
+                    .map(|conflict| Cause {
+                        reason: "FieldManagerConflict",
+                        message: conflict.cause(),
+                        field: conflict.field(),
+                    })
+                    .collect(),
+                ..Details::default()
+            }),
+        },
+        Refusal::Unfit(faults) => {
+            let namespace = config["metadata"]["namespace"].as_str().unwrap_or_default();
+            let name = config["metadata"]["name"].as_str().unwrap_or_default();
+            let lines: Vec<String> = faults
+                .iter()
+                .map(|fault| match fault.path.as_str() {
+                    "" => fault.message.clone(),
+                    path => format!("{path}: {}", fault.message),
+                })
+                .collect();
+            let errors = match lines.as_slice() {
+                [one] => one.clone(),
+                many => format!("errors:\n{}", many.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")),
+            };
+            Status {
+                code: 500,
+                reason: "",
+                message: format!(
+                    "failed to create typed patch object ({namespace}/{name}; {}, Kind={}): {errors}",
+                    call.resource.api_version(),
+                    call.resource.kind
+                ),
+                details: None,
+            }
+        }
+        Refusal::Merge(fault) => Status {
+            code: 500,
+            reason: "",
+            message: format!("failed to merge config: {}: {}", fault.path, fault.message),
+            details: None,
+        },
+    }
+}
+
+/// The options of a delete.
+#[derive(Clone, Debug, Default)]
+struct DeleteOptions {
+    dry_run: bool,
+    grace: Option<i64>,
+    policy: Option<String>,
+    orphan: Option<bool>,
+    uid: Option<String>,
+    revision: Option<String>,
+}
+
+impl DeleteOptions {
+    fn of(call: &Call<'_>) -> Result<Self, Status> {
+        let mut out = Self::default();
+        let mut dry_run: Vec<String> = Vec::new();
+        if call.body.is_empty() {
+            let query = &call.query;
+            out.grace = query.number("gracePeriodSeconds")?;
+            out.policy = Some(query.get("propagationPolicy").to_owned()).filter(|policy| !policy.is_empty());
+            out.orphan = query.has("orphanDependents").then(|| query.flag("orphanDependents"));
+            dry_run = query.all("dryRun").to_vec();
+        } else {
+            let body = parse_body(call, "DeleteOptions")?.value;
+            let kind = body["kind"].as_str().unwrap_or_default();
+            if !matches!(kind, "" | "DeleteOptions") {
+                return Err(Status::bad_request("decoded object cannot be converted to DeleteOptions"));
+            }
+            out.grace = body["gracePeriodSeconds"].as_i64();
+            out.policy = body["propagationPolicy"].as_str().map(ToOwned::to_owned);
+            out.orphan = body["orphanDependents"].as_bool();
+            out.uid = body["preconditions"]["uid"].as_str().map(ToOwned::to_owned);
+            out.revision = body["preconditions"]["resourceVersion"].as_str().map(ToOwned::to_owned);
+            dry_run.extend(
+                body["dryRun"].as_array().into_iter().flatten().filter_map(|one| one.as_str().map(ToOwned::to_owned)),
+            );
+        }
+        let mut causes = Vec::new();
+        if out.policy.is_some() && out.orphan.is_some() {
+            causes.push(Cause::invalid(
+                "propagationPolicy",
+                &json!(out.policy),
+                "orphanDependents and deletionPropagation cannot be both set",
+            ));
+        }
+        if let Some(policy) = &out.policy
+            && !matches!(policy.as_str(), "Foreground" | "Background" | "Orphan")
+        {
+            causes.push(Cause::not_supported(
+                "propagationPolicy",
+                &json!(policy),
+                &["Foreground", "Background", "Orphan", "nil"],
+            ));
+        }
+        if let Some(other) = dry_run.iter().find(|one| *one != "All") {
+            causes.push(Cause::not_supported("dryRun", &json!(other), &["All"]));
+        }
+        if !causes.is_empty() {
+            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", causes));
+        }
+        out.dry_run = !dry_run.is_empty();
+        Ok(out)
+    }
+}
+
+/// `DELETE` of an object.
+pub(crate) fn delete(state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
+    let options = DeleteOptions::of(call)?;
+    delete_one(state, call, &call.name, &options)
+}
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// Finalizers after a delete with these options.
+fn finalizers_for(object: &Value, options: &DeleteOptions) -> Vec<String> {
+    let own: Vec<String> = object["metadata"]["finalizers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|finalizer| finalizer.as_str().map(ToOwned::to_owned))
+        .collect();
+    let has = |name: &str| own.iter().any(|finalizer| finalizer == name);
+    let (orphan, foreground) = match (options.orphan, options.policy.as_deref()) {
+        (Some(orphan), _) => (orphan, false),
+        (None, Some("Orphan")) => (true, false),
+        (None, Some("Foreground")) => (false, true),
+        (None, Some(_)) => (false, false),
+        // What is in the object says it.
+        (None, None) => (has(ORPHAN), has(FOREGROUND) && !has(ORPHAN)),
+    };
+    let mut out: Vec<String> =
+        own.iter().filter(|finalizer| !matches!(finalizer.as_str(), ORPHAN | FOREGROUND)).cloned().collect();
+    if orphan {
+        out.push(ORPHAN.to_owned());
+    }
+    if foreground {
+        out.push(FOREGROUND.to_owned());
+    }
+    out
+}
+
+fn delete_one(state: &mut State, call: &Call<'_>, name: &str, options: &DeleteOptions) -> Result<Answer, Status> {
+    let resource = call.resource.clone();
+    let namespace = call.storage_namespace();
+    let stored = state.store.get(&resource.table, namespace, name).ok_or_else(|| {
+        Status::not_found(&resource.group, &resource.plural, name)
+    })?;
+    let old = resource.value(&stored);
+    let precondition = |what: &str, wanted: &str, own: &str, happened: &str| {
+        let why = format!(
+            "the {what} in the precondition ({wanted}) does not match the {what} in record ({own}). The object might \
+             have been {happened}"
+        );
+        Status::conflict(&resource.group, &resource.kind, name, &why)
+    };
+    if let Some(uid) = &options.uid
+        && *uid != stored.uid
+    {
+        return Err(precondition("UID", uid, &stored.uid, "deleted and then recreated"));
+    }
+    if let Some(revision) = &options.revision
+        && *revision != stored.revision.to_string()
+    {
+        return Err(precondition("ResourceVersion", revision, &stored.revision.to_string(), "modified"));
+    }
+    admission::before_delete(state, call, &old)?;
+    if let Some(answer) = special::delete(state, call, &old, options.dry_run)? {
+        return Ok(answer);
+    }
+    let mut new = old.clone();
+    // Pods end in their own time; everything else at once.
+    let grace = special::grace(&resource, &old, options.grace);
+    let deleting = old["metadata"]["deletionTimestamp"].is_string();
+    if let Some(grace) = grace
+        && deleting
+    {
+        let before = old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default();
+        // A grace period can only become shorter.
+        if before > 0 && grace >= before {
+            return Ok(deleted(call, &resource, &stored.uid, old, false));
+        }
+    }
+    let finalizers = finalizers_for(&old, options);
+    let graceful = grace.is_some_and(|grace| grace > 0) && !(deleting && old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() == 0);
+    if finalizers.is_empty() && !graceful {
+        if !options.dry_run {
+            take_away(state, &resource, namespace, name, call.now);
+        }
+        return Ok(deleted(call, &resource, &stored.uid, old, true));
+    }
+    let fields = metadata(&mut new);
+    if finalizers.is_empty() {
+        fields.remove("finalizers");
+    } else {
+        fields.insert("finalizers".to_owned(), json!(finalizers));
+    }
+    let seconds = if graceful { grace.unwrap_or_default() } else { 0 };
+    if !deleting || graceful {
+        let generation = fields.get("generation").and_then(Value::as_i64).unwrap_or_default();
+        if generation > 0 && !deleting {
+            fields.insert("generation".to_owned(), json!(generation + 1));
+        }
+        let ends = call.now + jiff::SignedDuration::from_secs(seconds);
+        fields.insert("deletionTimestamp".to_owned(), time(ends));
+    }
+    fields.insert("deletionGracePeriodSeconds".to_owned(), json!(seconds));
+    if new == old || options.dry_run {
+        return Ok(deleted(call, &resource, &stored.uid, new, false));
+    }
+    let new = commit(state, &resource, new, call.now)?;
+    Ok(deleted(call, &resource, &stored.uid, new, false))
+}
+
+/// The answer to a delete: the object where it is still there or its kind answers so, else a status.
+fn deleted(call: &Call<'_>, resource: &Resource, uid: &str, object: Value, gone: bool) -> Answer {
+    let whole = matches!(
+        (resource.group.as_str(), resource.plural.as_str()),
+        ("", "resourcequotas" | "persistentvolumes" | "serviceaccounts" | "persistentvolumeclaims")
+            | ("", "pods" | "services" | "podtemplates" | "namespaces")
+            | ("storage.k8s.io" | "resource.k8s.io", _)
+    );
+    if !gone || whole {
+        let mut object = object;
+        convert::from_stored(resource, &mut object);
+        return Answer::Value(200, object);
+    }
+    let name = object["metadata"]["name"].clone();
+    let mut details = json!({"name": name, "kind": resource.plural, "uid": uid});
+    if !resource.group.is_empty() {
+        details["group"] = json!(resource.group);
+    }
+    let _ = call;
+    Answer::Other(
+        200,
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
+    )
+}
+
+/// `DELETE` of what a selector selects.
+pub(crate) fn delete_collection(state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
+    let options = DeleteOptions::of(call)?;
+    let list = read::list(state, call)?;
+    let one_by_one = DeleteOptions { uid: None, revision: None, ..options };
+    for object in &list.items {
+        match delete_in(state, call, &object.namespace, &object.name, &one_by_one) {
+            Ok(_) => {}
+            Err(status) if status.code == 404 => {}
+            Err(status) => return Err(status),
+        }
+    }
+    Ok(Answer::List(crate::handle::List { next: None, remaining: None, ..list }))
+}
+
+fn delete_in(
+    state: &mut State,
+    call: &Call<'_>,
+    namespace: &str,
+    name: &str,
+    options: &DeleteOptions,
+) -> Result<Answer, Status> {
+    let within = Call {
+        namespace: if call.resource.namespaced { namespace.to_owned() } else { call.namespace.clone() },
+        name: name.to_owned(),
+        query: call.query.clone(),
+        resource: call.resource.clone(),
+        subresource: String::new(),
+        warnings: std::cell::RefCell::default(),
+        ..*call
+    };
+    delete_one(state, &within, name, options)
+}
