@@ -7,11 +7,12 @@ use http::{Request, Response};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
+use rand::{RngExt as _, SeedableRng as _};
 
 use crate::custom::Customs;
 use crate::registry::Registry;
 use crate::store::Store;
+use crate::tokens::Tokens;
 use crate::watch::Watch;
 
 /// What is fixed when a server starts.
@@ -92,6 +93,7 @@ pub(crate) struct State {
     pub(crate) registry: Arc<Registry>,
     pub(crate) customs: Customs,
     pub(crate) random: Random,
+    pub(crate) tokens: Tokens,
     pub(crate) options: Options,
 }
 
@@ -124,6 +126,7 @@ impl Api {
             registry: Arc::new(Registry::built_in().clone()),
             customs: Customs::default(),
             random: Random(StdRng::seed_from_u64(options.seed)),
+            tokens: Tokens::default(),
             options: options.clone(),
         };
         let api = Arc::new(Self { state: Mutex::new(state), options });
@@ -139,6 +142,11 @@ impl Api {
     /// Answers a request. `user` is whom the connection speaks for, before impersonation.
     pub fn handle(self: &Arc<Self>, request: &Request<Bytes>, user: &User, now: Timestamp) -> Reply {
         crate::handle::handle(self, request, user, now)
+    }
+
+    /// Whose token of a service account this is, while it is valid.
+    pub fn user_of_token(&self, token: &str, now: Timestamp) -> Option<User> {
+        self.state().tokens.user(token, now)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

@@ -184,7 +184,7 @@ impl Registry {
     }
 
     /// A resource in its preferred version, whose kind this is.
-    pub(crate) fn of_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Resource>> {
+    pub(crate) fn of_kind<'a>(&'a self, group: &'a str, version: &'a str, kind: &str) -> Option<&'a Arc<Resource>> {
         self.of_version(group, version).find(|resource| resource.kind == kind && !resource.verbs.is_empty())
     }
 

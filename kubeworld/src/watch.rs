@@ -122,7 +122,9 @@ impl Watch {
         // Before the changes are read: what comes after is told next time.
         self.changed.mark_unchanged();
         let current = state.store.revision();
-        match state.store.changes_after(&self.resource.table, self.at) {
+        let changes = state.store.changes_after(&self.resource.table, self.at);
+        let changes: Option<Vec<crate::store::Change>> = changes.map(|changes| changes.cloned().collect());
+        match changes {
             None => {
                 let status =
                     crate::read::expired(format!("too old resource version: {} ({current})", self.at));
@@ -131,7 +133,6 @@ impl Watch {
                 return out;
             }
             Some(changes) => {
-                let changes: Vec<crate::store::Change> = changes.cloned().collect();
                 for change in changes {
                     self.at = change.revision;
                     if !self.namespace.is_empty() && change.object.namespace != self.namespace {

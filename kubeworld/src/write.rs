@@ -42,7 +42,7 @@ pub(crate) struct WriteOptions {
 }
 
 impl WriteOptions {
-    fn of(call: &Call<'_>, kind: &str, applies: bool) -> Result<Self, Status> {
+    pub(crate) fn of(call: &Call<'_>, kind: &str, applies: bool) -> Result<Self, Status> {
         let query = &call.query;
         let mut causes = Vec::new();
         let manager = query.get("fieldManager");
@@ -93,7 +93,7 @@ fn agent_of(call: &Call<'_>) -> String {
 }
 
 /// The type of a body, without parameters.
-fn content_type(call: &Call<'_>) -> &str {
+fn content_type<'a>(call: &'a Call<'_>) -> &'a str {
     let kind = call.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.split(';').next().unwrap_or_default().trim()
 }
@@ -359,7 +359,7 @@ fn reset(resource: &Resource, subresource: &str) -> Reset {
 }
 
 /// Accounts what a request changed, and writes the entries into the object.
-fn own(call: &Call<'_>, options: &WriteOptions, live: Option<&Value>, new: &mut Value) {
+pub(crate) fn own(call: &Call<'_>, options: &WriteOptions, live: Option<&Value>, new: &mut Value) {
     let Some(typed) = call.resource.typed() else { return };
     let version = call.resource.api_version();
     let empty = nothing(&call.resource);

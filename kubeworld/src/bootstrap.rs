@@ -1,0 +1,38 @@
+//! What every cluster has from the start.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::api::State;
+use crate::kinds;
+use crate::store::Index;
+
+const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+pub(crate) fn run(state: &mut State, now: Timestamp) {
+    for name in NAMESPACES {
+        put(state, "", "v1", "namespaces", json!({"metadata": {"name": name}}), now);
+    }
+    let address = state.options.service_addresses.hosts().next().map(|address| address.to_string());
+    let service = json!({
+        "metadata": {"name": "kubernetes", "namespace": "default",
+                     "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {"type": "ClusterIP", "clusterIP": address, "clusterIPs": [address],
+                 "ports": [{"name": "https", "port": 443, "targetPort": 6443}]},
+    });
+    put(state, "", "v1", "services", service, now);
+}
+
+/// Stores an object as the server itself writes it.
+pub(crate) fn put(state: &mut State, group: &str, version: &str, plural: &str, mut value: Value, now: Timestamp) {
+    let Some(resource) = state.registry.find(group, version, plural).cloned() else { return };
+    value["apiVersion"] = json!(resource.api_version());
+    value["kind"] = json!(resource.kind);
+    value["metadata"]["uid"] = json!(state.random.uid());
+    value["metadata"]["creationTimestamp"] = crate::write::time(now);
+    kinds::default(resource.as_kind(), &mut value);
+    kinds::prepare_create(resource.as_kind(), &mut value);
+    let index = Index { fields: crate::read::fields_of(&resource, &value) };
+    let object = state.store.put(&resource.table, value, index, now);
+    state.changed(&resource, &object, false, now);
+}

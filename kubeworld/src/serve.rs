@@ -1,0 +1,229 @@
+//! The HTTP shell: sockets, TLS, client certificates and tokens. It decides nothing but who asks.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::IntoResponse as _;
+use bytes::Bytes;
+use futures::stream;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use jiff::Timestamp;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{Api, Reply, User};
+use crate::watch::Watch;
+
+/// More than this of a body is not read: the server itself refuses it, a little below.
+const BODY_MAX: usize = 4 * 1024 * 1024;
+
+/// What time it is. Given, since a world may live in a time of its own.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How a server is reached, and whom it knows.
+#[derive(Clone, Default)]
+pub struct Config {
+    /// With TLS, whose client certificates name users by their common name and groups by their organisations.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Bearer tokens, beside those of service accounts.
+    pub tokens: BTreeMap<String, User>,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Config {{ tls: {}, tokens: {} }}", self.tls.is_some(), self.tokens.len())
+    }
+}
+
+/// A server that serves.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// Begins to serve a world on a socket.
+    ///
+    /// # Errors
+    /// When the socket has no address.
+    pub fn start(api: Arc<Api>, listener: TcpListener, config: Config, clock: Clock) -> std::io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let shared = Arc::new(Shared { api, config, clock, stop: stop.clone() });
+        tasks.spawn(accept(listener, shared, tasks.clone()));
+        Ok(Self { address, stop, tasks })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends all watches and connections, and waits for them.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+struct Shared {
+    api: Arc<Api>,
+    config: Config,
+    clock: Clock,
+    stop: CancellationToken,
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker) {
+    loop {
+        let stream = tokio::select! {
+            () = shared.stop.cancelled() => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Too many open files, most likely: others may close some.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+        };
+        tasks.spawn(connection(stream, shared.clone()));
+    }
+}
+
+async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+    // Requests are small and answered at once.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot turn Nagle's algorithm off");
+    }
+    let Some(tls) = shared.config.tls.clone() else {
+        return serve(TokioIo::new(stream), None, shared).await;
+    };
+    match TlsAcceptor::from(tls).accept(stream).await {
+        Ok(stream) => {
+            let peer = stream.get_ref().1.peer_certificates().and_then(|chain| user_of(chain.first()?));
+            serve(TokioIo::new(stream), peer, shared).await;
+        }
+        Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+    }
+}
+
+/// The user that a verified certificate names.
+fn user_of(certificate: &rustls::pki_types::CertificateDer<'_>) -> Option<User> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+    let mut groups: Vec<String> =
+        subject.iter_organization().filter_map(|group| group.as_str().ok().map(ToOwned::to_owned)).collect();
+    groups.push("system:authenticated".to_owned());
+    Some(User { name, groups, ..User::default() })
+}
+
+async fn serve<I>(io: I, peer: Option<User>, shared: Arc<Shared>)
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let stop = shared.stop.clone();
+    let service = hyper::service::service_fn(move |request| {
+        let (shared, peer) = (shared.clone(), peer.clone());
+        async move { Ok::<_, std::convert::Infallible>(answer(request, peer, &shared).await) }
+    });
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let connection = builder.serve_connection(io, service);
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::trace!(%error, "a connection ended");
+    }
+}
+
+async fn answer(request: Request<hyper::body::Incoming>, peer: Option<User>, shared: &Arc<Shared>) -> Response<Body> {
+    let now = (shared.clock)();
+    let user = match request.headers().get(AUTHORIZATION) {
+        None => peer.unwrap_or_else(User::anonymous),
+        Some(value) => match bearer(value).and_then(|token| known(token, shared, now)) {
+            Some(user) => user,
+            None => return unauthorized(),
+        },
+    };
+    let (head, body) = request.into_parts();
+    let body = match Limited::new(body, BODY_MAX).collect().await {
+        Ok(body) => body.to_bytes(),
+        // Enough of it to be refused for its size.
+        Err(error) if error.is::<LengthLimitError>() => Bytes::from(vec![b' '; BODY_MAX]),
+        Err(_) => return StatusCode::BAD_REQUEST.into_response(),
+    };
+    match shared.api.handle(&Request::from_parts(head, body), &user, now) {
+        Reply::Whole(response) => response.map(Body::from),
+        Reply::Watch(watch) => {
+            let mut response = Response::new(Body::from_stream(frames(*watch, shared.clone())));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+    }
+}
+
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn known(token: &str, shared: &Shared, now: Timestamp) -> Option<User> {
+    shared.config.tokens.get(token).cloned().or_else(|| shared.api.user_of_token(token, now))
+}
+
+fn unauthorized() -> Response<Body> {
+    let body = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Unauthorized","reason":"Unauthorized","code":401}"#;
+    let mut response = Response::new(Body::from(format!("{body}\n")));
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// The events of a watch as they come.
+fn frames(
+    watch: Watch,
+    shared: Arc<Shared>,
+) -> impl stream::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static {
+    stream::unfold((watch, shared), |(mut watch, shared)| async move {
+        loop {
+            let now = (shared.clock)();
+            let frames = watch.poll(now);
+            if !frames.is_empty() {
+                let whole = match <[Bytes; 1]>::try_from(frames) {
+                    Ok([one]) => one,
+                    Err(many) => Bytes::from(many.concat()),
+                };
+                return Some((Ok(whole), (watch, shared)));
+            }
+            if watch.has_ended() {
+                return None;
+            }
+            let wait = watch.poll_timeout().duration_since(now).unsigned_abs();
+            tokio::select! {
+                () = shared.stop.cancelled() => return None,
+                () = watch.changed() => {}
+                // In a time of its own a world wakes its watches by changes alone, and no later than this.
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    })
+}
