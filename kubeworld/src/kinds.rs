@@ -7,6 +7,7 @@
 //! * [`types`]: the one form that an object has once Go has decoded and encoded it.
 //! * [`defaults`]: what is filled in, struct by struct.
 //! * [`strategy`]: what a create and an update take out, keep, and count (`metadata.generation`).
+//! * [`admission`]: what the usual plugins add to a new object.
 //! * [`meta`]: the rules for metadata of any kind, custom ones too.
 //! * The rest are the rules of each area, in the real server's order and words.
 //!
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use crate::status::Cause;
 
+pub(crate) mod admission;
 mod apps;
 mod batch;
 mod causes;
@@ -100,9 +102,12 @@ pub(crate) fn validate_create(kind: Kind<'_>, object: &Value) -> Vec<Cause> {
     // Events came before the rule that their namespace is checked as all others' are.
     if (kind.group, kind.kind) != ("", "Event") {
         meta::check_create(&mut causes, meta::name_rule(kind), namespaced, object);
+        if knows_finalizers(kind) {
+            meta::check_known_finalizers(&mut causes, object);
+        }
     }
     check(&mut causes, kind, object, None);
-    causes.0
+    causes.into_causes()
 }
 
 /// What is wrong with an update, after [`prepare_update`].
@@ -115,6 +120,9 @@ pub(crate) fn validate_update(kind: Kind<'_>, subresource: &str, new: &Value, ol
                 meta::check_update(&mut causes, new, old);
             } else {
                 meta::check_update(&mut causes, new, old);
+                if knows_finalizers(kind) {
+                    meta::check_known_finalizers(&mut causes, new);
+                }
                 check(&mut causes, kind, new, Some(old));
             }
         }
@@ -127,7 +135,12 @@ pub(crate) fn validate_update(kind: Kind<'_>, subresource: &str, new: &Value, ol
         }
         _ => meta::check_update(&mut causes, new, old),
     }
-    causes.0
+    causes.into_causes()
+}
+
+/// Whether a finalizer without a domain must be one of the project's own.
+fn knows_finalizers(kind: Kind<'_>) -> bool {
+    !matches!(kind.group, "rbac.authorization.k8s.io" | "coordination.k8s.io" | "apiextensions.k8s.io")
 }
 
 /// Kinds whose update is checked as a create first, and for what changed last.
@@ -161,7 +174,9 @@ fn check(causes: &mut Causes, kind: Kind<'_>, object: &Value, old: Option<&Value
             networking::check_slice(causes, object);
             if let Some(old) = old {
                 let path = causes::Path::root("addressType");
-                causes.immutable(path, fields::at(object, &["addressType"]), fields::at(old, &["addressType"]));
+                if fields::at(object, &["addressType"]) != fields::at(old, &["addressType"]) {
+                    causes.invalid(path, Value::Null, "field is immutable");
+                }
             }
         }
         ("policy", "PodDisruptionBudget") => cluster::check_budget(causes, object),

@@ -13,7 +13,7 @@ const SPEC: Path<'static> = Path::root("spec");
 /// A template's labels must be what the selector selects.
 fn check_selected(causes: &mut Causes, spec: &Value) {
     let selector = at(spec, &["selector"]);
-    if selectors::is_empty(selector) {
+    if has(spec, "selector") && selectors::is_empty(selector) {
         return;
     }
     let labels = at(spec, &["template", "metadata", "labels"]);
@@ -115,9 +115,15 @@ fn check_strategy(causes: &mut Causes, path: Path<'_>, strategy: &Value) {
         },
         other => {
             // The real one shows its own struct, whose names are Go's.
-            let shown = json!({"Type": other, "RollingUpdate": rolling.map(|it| json!({
-                "MaxUnavailable": it.get("maxUnavailable"), "MaxSurge": it.get("maxSurge")}))});
-            causes.not_supported(path, shown, &["Recreate", "RollingUpdate"]);
+            let rolling = rolling.map_or_else(
+                || "null".to_owned(),
+                |it| {
+                    let (unavailable, surge) = (at(it, &["maxUnavailable"]), at(it, &["maxSurge"]));
+                    format!("{{\"MaxUnavailable\":{unavailable},\"MaxSurge\":{surge}}}")
+                },
+            );
+            let shown = format!("{{\"Type\":{},\"RollingUpdate\":{rolling}}}", json!(other));
+            causes.not_supported_shown(path, &shown, &["Recreate", "RollingUpdate"]);
         }
     }
 }
@@ -202,8 +208,8 @@ fn check_daemon_strategy(causes: &mut Causes, path: Path<'_>, strategy: &Value) 
             }
         }
         other => {
-            let shown = json!({"Type": other, "RollingUpdate": null});
-            causes.not_supported(path, shown, &["RollingUpdate", "OnDelete"]);
+            let shown = format!("{{\"Type\":{},\"RollingUpdate\":null}}", json!(other));
+            causes.not_supported_shown(path, &shown, &["RollingUpdate", "OnDelete"]);
         }
     }
 }
@@ -273,8 +279,10 @@ fn check_stateful_strategy(causes: &mut Causes, path: Path<'_>, strategy: &Value
         ("", _) => causes.required(path, ""),
         ("OnDelete", Some(rolling)) => {
             let why = "only allowed for updateStrategy 'RollingUpdate'";
-            let shown = json!({"Partition": rolling.get("partition"), "MaxUnavailable": rolling.get("maxUnavailable")});
-            causes.invalid(path.child("rollingUpdate"), shown, why);
+            let partition = integer(rolling, "partition").unwrap_or_default();
+            let unavailable = at(rolling, &["maxUnavailable"]);
+            let shown = format!("{{\"Partition\":{partition},\"MaxUnavailable\":{unavailable}}}");
+            causes.invalid_shown(path.child("rollingUpdate"), &shown, why);
         }
         ("RollingUpdate", Some(rolling)) => {
             let path = path.child("rollingUpdate");
@@ -290,8 +298,8 @@ fn check_stateful_strategy(causes: &mut Causes, path: Path<'_>, strategy: &Value
         }
         ("OnDelete" | "RollingUpdate", None) => {}
         (kind, _) => {
-            let shown = json!({"Type": kind, "RollingUpdate": null});
-            causes.invalid(path, shown, "must be 'RollingUpdate' or 'OnDelete'");
+            let shown = format!("{{\"Type\":{},\"RollingUpdate\":null}}", json!(kind));
+            causes.invalid_shown(path, &shown, "must be 'RollingUpdate' or 'OnDelete'");
         }
     }
 }

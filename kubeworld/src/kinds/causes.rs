@@ -11,7 +11,7 @@ use crate::status::Cause;
 /// Where in an object, such as `spec.containers[0].name`.
 #[derive(Clone, Copy)]
 pub(crate) struct Path<'a> {
-    parent: Option<&'a Path<'a>>,
+    parent: Option<&'a Self>,
     part: Part<'a>,
 }
 
@@ -25,22 +25,22 @@ enum Part<'a> {
 impl<'a> Path<'a> {
     /// A field of the object itself.
     pub(crate) const fn root(name: &'a str) -> Self {
-        Path { parent: None, part: Part::Name(name) }
+        Self { parent: None, part: Part::Name(name) }
     }
 
     /// A field below; a name with dots stands for several.
-    pub(crate) const fn child(&'a self, name: &'a str) -> Path<'a> {
-        Path { parent: Some(self), part: Part::Name(name) }
+    pub(crate) const fn child(&'a self, name: &'a str) -> Self {
+        Self { parent: Some(self), part: Part::Name(name) }
     }
 
     /// An element of a list.
-    pub(crate) const fn index(&'a self, index: usize) -> Path<'a> {
-        Path { parent: Some(self), part: Part::Index(index) }
+    pub(crate) const fn index(&'a self, index: usize) -> Self {
+        Self { parent: Some(self), part: Part::Index(index) }
     }
 
     /// An entry of a dictionary.
-    pub(crate) const fn key(&'a self, key: &'a str) -> Path<'a> {
-        Path { parent: Some(self), part: Part::Key(key) }
+    pub(crate) const fn key(&'a self, key: &'a str) -> Self {
+        Self { parent: Some(self), part: Part::Key(key) }
     }
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for Path<'_> {
 
 /// What is wrong so far.
 #[derive(Debug, Default)]
-pub(crate) struct Causes(pub(crate) Vec<Cause>);
+pub(crate) struct Causes(pub(crate) Vec<Cause>, Vec<Cause>);
 
 impl Causes {
     /// A value that cannot be.
@@ -82,6 +82,23 @@ impl Causes {
     /// A value that cannot be and is not shown.
     pub(crate) fn invalid_unshown(&mut self, path: Path<'_>, why: &str) {
         self.push("FieldValueInvalid", path, format!("Invalid value: {why}"));
+    }
+
+    /// A value that cannot be, already as the real server shows it: a struct of its own has its fields in Go's order.
+    pub(crate) fn invalid_shown(&mut self, path: Path<'_>, shown: &str, why: &str) {
+        self.push("FieldValueInvalid", path, format!("Invalid value: {shown}: {why}"));
+    }
+
+    /// A value that must be there, by a rule that the real server generates from its types: those come after the rules
+    /// that are written by hand.
+    pub(crate) fn required_late(&mut self, path: Path<'_>) {
+        self.1.push(Cause::required(path.to_string(), ""));
+    }
+
+    /// All of them, in the real server's order.
+    pub(crate) fn into_causes(mut self) -> Vec<Cause> {
+        self.0.append(&mut self.1);
+        self.0
     }
 
     /// A value that must be there.
@@ -107,6 +124,13 @@ impl Causes {
     /// A value that is none of those that may be.
     pub(crate) fn not_supported(&mut self, path: Path<'_>, value: impl Into<Value>, supported: &[&str]) {
         self.0.push(Cause::not_supported(path.to_string(), &value.into(), supported));
+    }
+
+    /// The same, already as the real server shows it.
+    pub(crate) fn not_supported_shown(&mut self, path: Path<'_>, shown: &str, supported: &[&str]) {
+        let list = supported.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>().join(", ");
+        let message = format!("Unsupported value: {shown}: supported values: {list}");
+        self.push("FieldValueNotSupported", path, message);
     }
 
     /// A value that names something that is not there.

@@ -144,11 +144,29 @@ pub(super) fn check_quota(causes: &mut Causes, quota: &Value) {
         if !SCOPES.contains(&scope.as_str().unwrap_or_default()) {
             causes.invalid(path, json!(scopes), "unsupported scope");
         }
+        for (name, _) in entries(spec, "hard") {
+            if pods::is_quota_resource(name) && !is_scoped(scope.as_str().unwrap_or_default(), name) {
+                causes.invalid(path, json!(scopes), "unsupported scope applied to resource");
+            }
+        }
     }
     for (one, other) in [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")] {
         if scopes.contains(&json!(one)) && scopes.contains(&json!(other)) {
             causes.invalid(path, json!(scopes), "conflicting scopes");
         }
+    }
+}
+
+/// Whether a scope of pods can be told apart for a resource.
+fn is_scoped(scope: &str, resource: &str) -> bool {
+    let compute = ["cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory"];
+    match scope {
+        "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass" | "CrossNamespacePodAffinity" => {
+            resource == "pods" || compute.contains(&resource)
+        }
+        "BestEffort" => resource == "pods",
+        "VolumeAttributesClass" => matches!(resource, "persistentvolumeclaims" | "requests.storage"),
+        _ => true,
     }
 }
 
@@ -306,6 +324,10 @@ pub(super) fn check_autoscaler(causes: &mut Causes, autoscaler: &Value) {
             "" => causes.required(reference.child(key), ""),
             name => causes.each_invalid(reference.child(key), name, names::path_segment(name)),
         }
+    }
+    let version = text(target, "apiVersion");
+    if !version.contains('/') {
+        causes.invalid(reference.child("apiVersion"), version, "apiVersion must specify API group");
     }
     let metrics = SPEC.child("metrics");
     for (index, metric) in list(spec, "metrics").iter().enumerate() {

@@ -76,16 +76,12 @@ pub(super) fn check_secret(causes: &mut Causes, secret: &Value) {
         }
         "kubernetes.io/dockercfg" => check_docker(causes, data, ".dockercfg"),
         "kubernetes.io/dockerconfigjson" => check_docker(causes, data, ".dockerconfigjson"),
-        "kubernetes.io/basic-auth" => {
-            if !has(data, "username") && !has(data, "password") {
-                causes.required(path.key("username"), "");
-                causes.required(path.key("password"), "");
-            }
+        "kubernetes.io/basic-auth" if !has(data, "username") && !has(data, "password") => {
+            causes.required(path.key("username"), "");
+            causes.required(path.key("password"), "");
         }
-        "kubernetes.io/ssh-auth" => {
-            if text(data, "ssh-privatekey").is_empty() {
-                causes.required(path.key("ssh-privatekey"), "");
-            }
+        "kubernetes.io/ssh-auth" if text(data, "ssh-privatekey").is_empty() => {
+            causes.required(path.key("ssh-privatekey"), "");
         }
         "kubernetes.io/tls" => {
             for key in ["tls.crt", "tls.key"] {
@@ -124,12 +120,22 @@ fn check_docker(causes: &mut Causes, data: &Value, key: &str) {
     }
 }
 
-/// What Go says of bytes that are not JSON, for the two cases that people meet.
+/// What Go says of bytes that are not JSON, for the cases that people meet.
 fn go_syntax_error(bytes: &[u8]) -> String {
-    match bytes.iter().find(|c| !c.is_ascii_whitespace()) {
-        Some(first) if !b"{[\"-0123456789tfn".contains(first) => {
-            format!("invalid character '{}' looking for beginning of value", char::from(*first))
+    let bytes = bytes.trim_ascii();
+    let Some(first) = bytes.first() else { return "unexpected end of JSON input".to_owned() };
+    let literal = match first {
+        b't' => "true",
+        b'f' => "false",
+        b'n' => "null",
+        b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' => return "unexpected end of JSON input".to_owned(),
+        other => return format!("invalid character '{}' looking for beginning of value", char::from(*other)),
+    };
+    match bytes.iter().zip(literal.bytes()).find(|(found, expected)| **found != *expected) {
+        Some((found, expected)) => {
+            let (found, expected) = (char::from(*found), char::from(expected));
+            format!("invalid character '{found}' in literal {literal} (expecting '{expected}')")
         }
-        Some(_) | None => "unexpected end of JSON input".to_owned(),
+        None => "unexpected end of JSON input".to_owned(),
     }
 }

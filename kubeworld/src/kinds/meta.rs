@@ -33,14 +33,14 @@ pub(crate) fn name_rule(kind: Kind<'_>) -> NameRule {
 pub(crate) fn validate_meta_create(kind: Kind<'_>, namespaced: bool, object: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     check_create(&mut causes, name_rule(kind), namespaced, object);
-    causes.0
+    causes.into_causes()
 }
 
 /// What is wrong with the metadata after an update.
 pub(crate) fn validate_meta_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();
     check_update(&mut causes, new, old);
-    causes.0
+    causes.into_causes()
 }
 
 pub(super) fn check_create(causes: &mut Causes, rule: NameRule, namespaced: bool, object: &Value) {
@@ -163,10 +163,37 @@ fn check_owners(causes: &mut Causes, meta: &Value) {
                     let why = format!(
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
                     );
-                    causes.invalid(META.child("ownerReferences"), json!(owners), &why);
+                    let shown = owners.iter().map(shown_owner).collect::<Vec<_>>().join(",");
+                    causes.invalid_shown(META.child("ownerReferences"), &format!("[{shown}]"), &why);
                 }
                 None => controller = Some(name),
             }
+        }
+    }
+}
+
+/// An owner with its fields in Go's order.
+fn shown_owner(owner: &Value) -> String {
+    let mut shown: Vec<String> = ["apiVersion", "kind", "name", "uid"]
+        .iter()
+        .map(|key| format!("{}:{}", json!(key), json!(text(owner, key))))
+        .collect();
+    for key in ["controller", "blockOwnerDeletion"] {
+        if has(owner, key) {
+            shown.push(format!("{}:{}", json!(key), at(owner, &[key])));
+        }
+    }
+    format!("{{{}}}", shown.join(","))
+}
+
+/// What most built-in kinds ask of finalizers beyond their form.
+pub(super) fn check_known_finalizers(causes: &mut Causes, object: &Value) {
+    let path = META.child("finalizers");
+    for (index, one) in list(at(object, &["metadata"]), "finalizers").iter().enumerate() {
+        let one = one.as_str().unwrap_or_default();
+        if !one.contains('/') && !matches!(one, "kubernetes" | "orphan" | "foregroundDeletion") {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            causes.invalid(path.index(index), one, why);
         }
     }
 }

@@ -331,7 +331,7 @@ fn check_slice_endpoint(causes: &mut Causes, path: Path<'_>, endpoint: &Value, f
     let at_addresses = path.child("addresses");
     let addresses = list(endpoint, "addresses");
     if addresses.is_empty() {
-        causes.required(at_addresses, "must contain at least 1 address");
+        causes.required_late(at_addresses);
     } else if addresses.len() > 100 {
         causes.too_many(at_addresses, addresses.len(), 100);
     }

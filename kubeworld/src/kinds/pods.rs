@@ -977,9 +977,14 @@ fn check_container_resource(causes: &mut Causes, path: Path<'_>, name: &str) {
 /// The name of a resource that a quota counts.
 pub(super) fn check_quota_resource(causes: &mut Causes, path: Path<'_>, name: &str) {
     check_resource_name(causes, path, name);
-    if !name.contains('/') && (!STANDARD_RESOURCES.contains(&name) || name == "storage") && !is_huge_page(name) {
+    if !name.contains('/') && !is_quota_resource(name) {
         causes.invalid(path, name, "must be a standard resource for quota");
     }
+}
+
+/// Whether every quota knows the resource.
+pub(super) fn is_quota_resource(name: &str) -> bool {
+    (STANDARD_RESOURCES.contains(&name) && name != "storage") || is_huge_page(name)
 }
 
 /// An amount of a resource.

@@ -32,7 +32,7 @@ pub(super) fn check_role(causes: &mut Causes, role: &Value, namespaced: bool) {
 
 fn check_rule(causes: &mut Causes, path: Path<'_>, rule: &Value, namespaced: bool) {
     if count(rule, "verbs") == 0 {
-        causes.required(path.child("verbs"), "verbs must contain at least one value");
+        causes.required_late(path.child("verbs"));
     }
     if count(rule, "nonResourceURLs") > 0 {
         let urls = path.child("nonResourceURLs");
@@ -65,13 +65,14 @@ pub(super) fn check_binding(causes: &mut Causes, binding: &Value, namespaced: bo
     if !kinds.contains(&kind) {
         causes.not_supported(path.child("kind"), kind, kinds);
     }
-    match text(reference, "name") {
-        "" => causes.required(path.child("name"), ""),
-        name => causes.each_invalid(path.child("name"), name, names::path_segment(name)),
-    }
-    let path = Path::root("subjects");
+    let name = text(reference, "name");
+    causes.each_invalid(path.child("name"), name, names::path_segment(name));
+    let subjects = Path::root("subjects");
     for (index, subject) in list(binding, "subjects").iter().enumerate() {
-        check_subject(causes, path.index(index), subject, namespaced);
+        check_subject(causes, subjects.index(index), subject, namespaced);
+    }
+    if name.is_empty() {
+        causes.required_late(path.child("name"));
     }
 }
 
@@ -79,7 +80,7 @@ fn check_subject(causes: &mut Causes, path: Path<'_>, subject: &Value, namespace
     let name = text(subject, "name");
     let group = text(subject, "apiGroup");
     if name.is_empty() {
-        causes.required(path.child("name"), "");
+        causes.required_late(path.child("name"));
     }
     match text(subject, "kind") {
         "ServiceAccount" => {

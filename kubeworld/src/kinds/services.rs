@@ -233,10 +233,8 @@ fn give_address(
             return Ok(());
         }
         if !allocator.addresses.contains(&address) {
-            let range = allocator.addresses;
-            return fail(format!(
-                "failed to allocate IP {text}: the provided IP ({text}) is not in the valid range. The range of valid IPs is {range}"
-            ));
+            let why = "the provided network does not match the current range";
+            return fail(format!("failed to allocate IP {text}: {why}"));
         }
         if taken.addresses.contains(&address) {
             return fail(format!("failed to allocate IP {text}: provided IP is already allocated"));

@@ -203,7 +203,7 @@ pub(super) fn check_volume_update(causes: &mut Causes, new: &Value, old: &Value)
 pub(super) fn check_class_fields(causes: &mut Causes, class: &Value) {
     let provisioner = text(class, "provisioner").to_lowercase();
     if provisioner.is_empty() {
-        causes.required(Path::root("provisioner"), "");
+        causes.required_late(Path::root("provisioner"));
     } else {
         causes.each_invalid(Path::root("provisioner"), &provisioner, names::qualified(&provisioner));
     }
@@ -220,6 +220,8 @@ pub(super) fn check_class_fields(causes: &mut Causes, class: &Value) {
 /// A storage class's update: almost nothing may change.
 pub(super) fn check_class_update(causes: &mut Causes, new: &Value, old: &Value) {
     for key in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
-        causes.immutable(Path::root(key), at(new, &[key]), at(old, &[key]));
+        if new.get(key) != old.get(key) {
+            causes.invalid(Path::root(key), Value::Null, "field is immutable");
+        }
     }
 }

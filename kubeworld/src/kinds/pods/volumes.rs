@@ -103,10 +103,8 @@ fn check_source(causes: &mut Causes, path: Path<'_>, volume: &Value, pod_name: &
 
 fn check_one(causes: &mut Causes, path: Path<'_>, kind: &str, source: &Value) {
     match kind {
-        "emptyDir" => {
-            if text(source, "sizeLimit").starts_with('-') && quantity::parse(text(source, "sizeLimit")).is_some() {
-                causes.forbidden(path.child("sizeLimit"), "SizeLimit field must be a valid resource quantity");
-            }
+        "emptyDir" if quantity::parse(text(source, "sizeLimit")).is_some_and(|size| size.nano < 0) => {
+            causes.forbidden(path.child("sizeLimit"), "SizeLimit field must be a valid resource quantity");
         }
         "hostPath" => check_host_path(causes, path, source),
         "secret" => {
