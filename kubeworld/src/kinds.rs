@@ -7,6 +7,7 @@
 //! * [`types`]: the one form that an object has once Go has decoded and encoded it.
 //! * [`defaults`]: what is filled in, struct by struct.
 //! * [`strategy`]: what a create and an update take out, keep, and count (`metadata.generation`).
+//! * [`admission`]: what the usual plugins add to a new object.
 //! * [`meta`]: the rules for metadata of any kind, custom ones too.
 //! * The rest are the rules of each area, in the real server's order and words.
 //!
@@ -16,13 +17,28 @@ use serde_json::Value;
 
 use crate::status::Cause;
 
+pub(crate) mod admission;
+mod apps;
+mod batch;
+mod causes;
+mod cluster;
+mod config;
+pub(crate) mod cron;
 mod defaults;
 pub(crate) mod fields;
+pub(crate) mod meta;
+mod names;
+mod networking;
 pub(crate) mod pods;
 pub(crate) mod quantity;
+mod rbac;
+pub(crate) mod selectors;
 pub(crate) mod services;
-mod strategy;
+mod storage;
+pub(crate) mod strategy;
 mod types;
+
+use causes::Causes;
 
 /// What a kind is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,14 +83,284 @@ pub(crate) fn prepare_update(kind: Kind<'_>, subresource: &str, new: &mut Value,
     types::types().settle(kind, new, true);
 }
 
-/// What is wrong with a new object.
-pub(crate) fn validate_create(_kind: Kind<'_>, _object: &Value) -> Vec<Cause> {
-    Vec::new()
+/// Whether objects of a built-in kind live in namespaces.
+fn is_namespaced(kind: Kind<'_>) -> bool {
+    !matches!(
+        (kind.group, kind.kind),
+        ("", "Namespace" | "Node" | "PersistentVolume" | "ComponentStatus")
+            | ("rbac.authorization.k8s.io", "ClusterRole" | "ClusterRoleBinding")
+            | (
+                "storage.k8s.io",
+                "StorageClass" | "CSIDriver" | "CSINode" | "VolumeAttachment" | "VolumeAttributesClass"
+            )
+            | ("scheduling.k8s.io", "PriorityClass")
+            | ("networking.k8s.io", "IngressClass" | "IPAddress" | "ServiceCIDR")
+            | ("resource.k8s.io", "DeviceClass" | "ResourceSlice" | "DeviceTaintRule")
+            | (
+                "apiextensions.k8s.io"
+                    | "apiregistration.k8s.io"
+                    | "admissionregistration.k8s.io"
+                    | "flowcontrol.apiserver.k8s.io"
+                    | "certificates.k8s.io"
+                    | "node.k8s.io"
+                    | "authentication.k8s.io",
+                _
+            )
+    )
 }
 
-/// What is wrong with an update.
-pub(crate) fn validate_update(_kind: Kind<'_>, _subresource: &str, _new: &Value, _old: &Value) -> Vec<Cause> {
-    Vec::new()
+/// What is wrong with a new object, its metadata included. For a built-in kind after [`prepare_create`]; for a custom one
+/// only [`meta::validate_meta_create`] applies beside its schema.
+pub(crate) fn validate_create(kind: Kind<'_>, object: &Value) -> Vec<Cause> {
+    let mut causes = Causes::default();
+    let namespaced = is_namespaced(kind);
+    // Events came before the rule that their namespace is checked as all others' are.
+    if (kind.group, kind.kind) != ("", "Event") {
+        meta::check_create(&mut causes, meta::name_rule(kind), namespaced, object);
+        if knows_finalizers(kind) {
+            meta::check_known_finalizers(&mut causes, object);
+        }
+    }
+    check(&mut causes, kind, object, None);
+    causes.into_causes()
+}
+
+/// What is wrong with an update, after [`prepare_update`].
+pub(crate) fn validate_update(kind: Kind<'_>, subresource: &str, new: &Value, old: &Value) -> Vec<Cause> {
+    let mut causes = Causes::default();
+    match (subresource, kind.group, kind.kind) {
+        ("", _, _) => {
+            if is_checked_again_after(kind) {
+                check(&mut causes, kind, new, Some(old));
+                meta::check_update(&mut causes, new, old);
+            } else {
+                meta::check_update(&mut causes, new, old);
+                if knows_finalizers(kind) {
+                    meta::check_known_finalizers(&mut causes, new);
+                }
+                check(&mut causes, kind, new, Some(old));
+            }
+        }
+        ("status" | "finalize", _, _) => {
+            meta::check_update(&mut causes, new, old);
+            check_subresource(&mut causes, kind, subresource, new);
+        }
+        (_, "", "Pod") => {
+            meta::check_update(&mut causes, new, old);
+        }
+        _ => meta::check_update(&mut causes, new, old),
+    }
+    causes.into_causes()
+}
+
+/// Whether a finalizer without a domain must be one of the project's own.
+fn knows_finalizers(kind: Kind<'_>) -> bool {
+    !matches!(kind.group, "rbac.authorization.k8s.io" | "coordination.k8s.io" | "apiextensions.k8s.io")
+}
+
+/// Kinds whose update is checked as a create first, and for what changed last.
+fn is_checked_again_after(kind: Kind<'_>) -> bool {
+    kind.group == "rbac.authorization.k8s.io"
+}
+
+/// The rules of a kind beyond its metadata; with `old` those for an update.
+fn check(causes: &mut Causes, kind: Kind<'_>, object: &Value, old: Option<&Value>) {
+    match (kind.group, kind.kind) {
+        ("", _) => check_core(causes, kind, object, old),
+        ("apps", _) => check_apps(causes, kind, object, old),
+        ("batch", "Job") => match old {
+            None => batch::check_job(causes, object),
+            Some(old) => batch::check_job_update(causes, object, old),
+        },
+        ("batch", "CronJob") => batch::check_cron_job(causes, object, old),
+        ("rbac.authorization.k8s.io", _) => check_rbac(causes, kind, object, old),
+        ("networking.k8s.io", "Ingress") => {
+            if old.is_some() {
+                meta::check_create(causes, names::dns_subdomain, true, object);
+            }
+            networking::check_ingress(causes, object);
+            if old.is_none() {
+                networking::check_ingress_class_annotation(causes, object);
+            }
+        }
+        ("networking.k8s.io", "NetworkPolicy") => networking::check_policy(causes, object),
+        ("networking.k8s.io", "IngressClass") => networking::check_ingress_class(causes, object),
+        ("discovery.k8s.io", "EndpointSlice") => {
+            networking::check_slice(causes, object);
+            if let Some(old) = old {
+                let path = causes::Path::root("addressType");
+                if fields::at(object, &["addressType"]) != fields::at(old, &["addressType"]) {
+                    causes.invalid(path, Value::Null, "field is immutable");
+                }
+            }
+        }
+        ("policy", "PodDisruptionBudget") => cluster::check_budget(causes, object),
+        ("autoscaling", "HorizontalPodAutoscaler") => cluster::check_autoscaler(causes, object),
+        ("coordination.k8s.io", "Lease") => cluster::check_lease(causes, object),
+        ("scheduling.k8s.io", "PriorityClass") => match old {
+            None => cluster::check_priority_class(causes, object),
+            Some(old) => cluster::check_priority_class_update(causes, object, old),
+        },
+        ("storage.k8s.io", "StorageClass") => match old {
+            None => storage::check_class_fields(causes, object),
+            Some(old) => storage::check_class_update(causes, object, old),
+        },
+        ("events.k8s.io", "Event") => cluster::check_event(causes, object, true),
+        _ => {}
+    }
+}
+
+fn check_core(causes: &mut Causes, kind: Kind<'_>, object: &Value, old: Option<&Value>) {
+    match (kind.kind, old) {
+        ("Pod", None) => pods::check_create(causes, object),
+        ("Pod", Some(old)) => pods::check_update(causes, object, old),
+        ("PodTemplate", _) => {
+            pods::check_template(causes, causes::Path::root("template"), fields::at(object, &["template"]));
+        }
+        ("ReplicationController", _) => apps::check_replication_controller(causes, object),
+        ("Service", None) => services::check(causes, object, None),
+        ("Service", Some(old)) => services::check_update(causes, object, old),
+        ("ConfigMap", old) => {
+            if let Some(old) = old {
+                config::check_immutable(causes, object, old, &["data", "binaryData"]);
+                meta::check_create(causes, names::dns_subdomain, true, object);
+            }
+            config::check_config_map(causes, object);
+        }
+        ("Secret", old) => {
+            if let Some(old) = old {
+                let path = causes::Path::root("type");
+                causes.immutable(path, fields::at(object, &["type"]), fields::at(old, &["type"]));
+                config::check_immutable(causes, object, old, &["data"]);
+                meta::check_create(causes, names::dns_subdomain, true, object);
+            }
+            config::check_secret(causes, object);
+        }
+        ("Namespace", None) => cluster::check_namespace(causes, object),
+        ("Node", None) => cluster::check_node(causes, object),
+        ("Node", Some(old)) => cluster::check_node_update(causes, object, old),
+        ("ServiceAccount", Some(_)) => meta::check_create(causes, names::dns_subdomain, true, object),
+        ("ResourceQuota", _) => cluster::check_quota(causes, object),
+        ("LimitRange", _) => cluster::check_limit_range(causes, object),
+        ("Endpoints", _) => networking::check_endpoints(causes, object),
+        ("PersistentVolumeClaim", None) => storage::check_claim(causes, object),
+        ("PersistentVolumeClaim", Some(old)) => storage::check_claim_update(causes, object, old),
+        ("PersistentVolume", None) => storage::check_volume(causes, object),
+        ("PersistentVolume", Some(old)) => storage::check_volume_update(causes, object, old),
+        ("Event", _) => cluster::check_event(causes, object, false),
+        _ => {}
+    }
+}
+
+fn check_apps(causes: &mut Causes, kind: Kind<'_>, object: &Value, old: Option<&Value>) {
+    match kind.kind {
+        "Deployment" => apps::check_deployment(causes, object),
+        "ReplicaSet" => apps::check_replica_set(causes, object),
+        "StatefulSet" => apps::check_stateful_set(causes, object),
+        "DaemonSet" => {
+            // Here what changed is looked at first.
+            if let Some(old) = old {
+                apps::check_same_selector(causes, object, old);
+            }
+            apps::check_daemon_set(causes, object);
+        }
+        "ControllerRevision" => apps::check_revision(causes, object),
+        _ => {}
+    }
+    match (kind.kind, old) {
+        ("Deployment" | "ReplicaSet", Some(old)) => apps::check_same_selector(causes, object, old),
+        ("StatefulSet", Some(old)) => apps::check_stateful_set_update(causes, object, old),
+        _ => {}
+    }
+}
+
+fn check_rbac(causes: &mut Causes, kind: Kind<'_>, object: &Value, old: Option<&Value>) {
+    let namespaced = is_namespaced(kind);
+    if old.is_some() {
+        meta::check_create(causes, names::path_segment, namespaced, object);
+    }
+    match kind.kind {
+        "Role" | "ClusterRole" => rbac::check_role(causes, object, namespaced),
+        "RoleBinding" | "ClusterRoleBinding" => {
+            rbac::check_binding(causes, object, namespaced);
+            if let Some(old) = old {
+                rbac::check_binding_update(causes, object, old);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn check_subresource(causes: &mut Causes, kind: Kind<'_>, subresource: &str, object: &Value) {
+    const MORE_THAN_ALL: &str = "cannot be greater than status.replicas";
+    match (kind.group, kind.kind) {
+        ("", "Namespace") => cluster::check_namespace_part(causes, object, subresource),
+        ("", "Service") => services::check_status(causes, object),
+        ("networking.k8s.io", "Ingress") => {
+            let status = fields::at(object, &["status", "loadBalancer"]);
+            networking::check_balancer(causes, causes::Path::root("status.loadBalancer"), status, false);
+        }
+        ("batch", "Job") => batch::check_job_status(causes, object),
+        ("apps", "Deployment") => apps::check_status(
+            causes,
+            object,
+            &[
+                "observedGeneration",
+                "replicas",
+                "updatedReplicas",
+                "readyReplicas",
+                "availableReplicas",
+                "unavailableReplicas",
+                "terminatingReplicas",
+                "collisionCount",
+            ],
+            &[
+                ("updatedReplicas", "replicas", MORE_THAN_ALL),
+                ("readyReplicas", "replicas", MORE_THAN_ALL),
+                ("availableReplicas", "replicas", MORE_THAN_ALL),
+                ("availableReplicas", "readyReplicas", "cannot be greater than readyReplicas"),
+            ],
+        ),
+        ("apps", "ReplicaSet") => apps::check_status(
+            causes,
+            object,
+            &[
+                "replicas",
+                "fullyLabeledReplicas",
+                "readyReplicas",
+                "availableReplicas",
+                "observedGeneration",
+                "terminatingReplicas",
+            ],
+            &[
+                ("fullyLabeledReplicas", "replicas", MORE_THAN_ALL),
+                ("readyReplicas", "replicas", MORE_THAN_ALL),
+                ("availableReplicas", "replicas", MORE_THAN_ALL),
+                ("availableReplicas", "readyReplicas", "cannot be greater than readyReplicas"),
+            ],
+        ),
+        ("apps", "StatefulSet") => apps::check_status(
+            causes,
+            object,
+            &[
+                "replicas",
+                "readyReplicas",
+                "currentReplicas",
+                "updatedReplicas",
+                "availableReplicas",
+                "observedGeneration",
+                "collisionCount",
+            ],
+            &[
+                ("readyReplicas", "replicas", MORE_THAN_ALL),
+                ("currentReplicas", "replicas", MORE_THAN_ALL),
+                ("updatedReplicas", "replicas", MORE_THAN_ALL),
+                ("availableReplicas", "replicas", MORE_THAN_ALL),
+                ("availableReplicas", "readyReplicas", "cannot be greater than status.readyReplicas"),
+            ],
+        ),
+        _ => {}
+    }
 }
 
 #[cfg(test)]

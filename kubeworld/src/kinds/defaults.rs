@@ -280,6 +280,9 @@ fn service(service: &mut Fields) {
     }
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer" | "ClusterIP") {
         fill(spec, "internalTrafficPolicy", "Cluster");
+    } else if kind == "ExternalName" {
+        // Old versions stored it, and it is hidden when read.
+        spec.remove("internalTrafficPolicy");
     }
     if kind != "LoadBalancer" {
         return;
@@ -406,6 +409,10 @@ fn stateful_set(set: &mut Fields) {
     }
     fill(spec, "replicas", 1);
     fill(spec, "revisionHistoryLimit", 10);
+    for claim in elements(spec, "volumeClaimTemplates") {
+        fill_text(claim, "apiVersion", "v1");
+        fill_text(claim, "kind", "PersistentVolumeClaim");
+    }
 }
 
 fn daemon_set(set: &mut Fields) {

@@ -11,7 +11,11 @@ use std::{collections::BTreeSet, net::Ipv4Addr, ops::RangeInclusive};
 use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 
-use super::fields::{at, child, count, elements, field_text, has, integer, list, text};
+use super::{
+    causes::{Causes, Path},
+    fields::{at, child, count, elements, field_text, has, integer, list, option, text},
+    names, networking, pods, selectors,
+};
 use crate::status::Cause;
 
 /// Where addresses and ports come from.
@@ -229,10 +233,8 @@ fn give_address(
             return Ok(());
         }
         if !allocator.addresses.contains(&address) {
-            let range = allocator.addresses;
-            return fail(format!(
-                "failed to allocate IP {text}: the provided IP ({text}) is not in the valid range. The range of valid IPs is {range}"
-            ));
+            let why = "the provided network does not match the current range";
+            return fail(format!("failed to allocate IP {text}: {why}"));
         }
         if taken.addresses.contains(&address) {
             return fail(format!("failed to allocate IP {text}: provided IP is already allocated"));
@@ -376,3 +378,287 @@ pub(super) fn drop_what_the_type_lost(new: &mut Value, old: &Value) {
         status.insert("loadBalancer".into(), json!({}));
     }
 }
+
+const SPEC: Path<'static> = Path::root("spec");
+
+fn is_headless(spec: &Value) -> bool {
+    list(spec, "clusterIPs") == [json!("None")]
+}
+
+/// A Service, on a create and on an update.
+pub(super) fn check(causes: &mut Causes, service: &Value, old: Option<&Value>) {
+    let spec = at(service, &["spec"]);
+    let kind = text(spec, "type");
+    let headless = is_headless(spec);
+    let ports = list(spec, "ports");
+    if ports.is_empty() && !headless && kind != "ExternalName" {
+        causes.required(SPEC.child("ports"), "");
+    }
+    match kind {
+        "LoadBalancer" | "NodePort" if headless => {
+            let path = SPEC.child("clusterIPs");
+            causes.invalid(path.index(0), "None", &format!("may not be set to 'None' for {kind} services"));
+        }
+        "ExternalName" => check_external_name(causes, spec),
+        _ => {}
+    }
+    check_ports(causes, ports);
+    selectors::check_labels(causes, SPEC.child("selector"), at(spec, &["selector"]));
+    check_affinity(causes, spec);
+    check_addresses(causes, spec, old);
+    let path = SPEC.child("externalIPs");
+    let known = old.map(|old| list(at(old, &["spec"]), "externalIPs")).unwrap_or_default();
+    for (index, value) in list(spec, "externalIPs").iter().enumerate() {
+        let ip = value.as_str().unwrap_or_default();
+        if known.contains(value) || names::check_ip(causes, path.index(index), ip) {
+            names::check_endpoint_ip(causes, path.index(index), ip);
+        }
+    }
+    causes.one_of(SPEC.child("type"), kind, &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]);
+    check_duplicates(causes, kind, ports);
+    check_source_ranges(causes, kind, spec);
+    if has(spec, "allocateLoadBalancerNodePorts") && kind != "LoadBalancer" {
+        let path = SPEC.child("allocateLoadBalancerNodePorts");
+        causes.forbidden(path, "may only be used when `type` is 'LoadBalancer'");
+    }
+    check_class(causes, kind, spec);
+    check_traffic(causes, spec);
+}
+
+fn check_external_name(causes: &mut Causes, spec: &Value) {
+    for key in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+        let there = if key == "ipFamilyPolicy" { has(spec, key) } else { count(spec, key) > 0 };
+        if there {
+            causes.forbidden(SPEC.child(key), "may not be set for ExternalName services");
+        }
+    }
+    let path = SPEC.child("externalName");
+    match text(spec, "externalName").trim_end_matches('.') {
+        "" => causes.required(path, ""),
+        name => causes.each_invalid(path, name, names::dns_subdomain(name)),
+    }
+}
+
+fn check_ports(causes: &mut Causes, ports: &[Value]) {
+    let path = SPEC.child("ports");
+    let mut seen = BTreeSet::new();
+    for (index, port) in ports.iter().enumerate() {
+        let path = path.index(index);
+        let name = text(port, "name");
+        if ports.len() > 1 && name.is_empty() {
+            causes.required(path.child("name"), "");
+        } else if !name.is_empty() {
+            causes.each_invalid(path.child("name"), name, names::dns_label(name));
+            if !seen.insert(name) {
+                causes.duplicate(path.child("name"), name);
+            }
+        }
+        pods::check_port_number(causes, path.child("port"), integer(port, "port").unwrap_or_default());
+        causes.one_of(path.child("protocol"), text(port, "protocol"), &["SCTP", "TCP", "UDP"]);
+        pods::check_port(causes, path.child("targetPort"), at(port, &["targetPort"]));
+        if let Some(protocol) = option(port, "appProtocol").and_then(Value::as_str) {
+            causes.each_invalid(path.child("appProtocol"), protocol, names::qualified(protocol));
+        }
+    }
+}
+
+fn check_affinity(causes: &mut Causes, spec: &Value) {
+    let affinity = text(spec, "sessionAffinity");
+    causes.one_of(SPEC.child("sessionAffinity"), affinity, &["ClientIP", "None"]);
+    if affinity == "ClientIP"
+        && let Some(seconds) = integer(at(spec, &["sessionAffinityConfig", "clientIP"]), "timeoutSeconds")
+        && !(1..=86400).contains(&seconds)
+    {
+        let path = SPEC.child("sessionAffinityConfig.clientIP.timeoutSeconds");
+        causes.invalid(path, seconds, "must be greater than 0 and less than 86400");
+    }
+}
+
+fn check_addresses(causes: &mut Causes, spec: &Value, old: Option<&Value>) {
+    if text(spec, "type") == "ExternalName" {
+        return;
+    }
+    let path = SPEC.child("clusterIPs");
+    let all = list(spec, "clusterIPs");
+    let shown = || if all.is_empty() { Value::Null } else { json!(all) };
+    match (text(spec, "clusterIP"), all.first().and_then(Value::as_str)) {
+        ("", Some(_)) => causes.invalid(path, shown(), "must be empty when `clusterIP` is not specified"),
+        ("", None) => {}
+        (_, None) => causes.required(path, ""),
+        (one, Some(first)) if one != first => {
+            causes.invalid(path, shown(), "first value must match `clusterIP`");
+        }
+        (_, Some(_)) => {}
+    }
+    let families = SPEC.child("ipFamilies");
+    let mut seen: Vec<&str> = Vec::new();
+    for (index, family) in list(spec, "ipFamilies").iter().enumerate() {
+        let family = family.as_str().unwrap_or_default();
+        if !matches!(family, "IPv4" | "IPv6") {
+            causes.not_supported(families.index(index), family, &["IPv4", "IPv6"]);
+        }
+        if seen.contains(&family) {
+            causes.duplicate(families.index(index), family);
+        }
+        seen.push(family);
+    }
+    if let Some(policy) = option(spec, "ipFamilyPolicy").and_then(Value::as_str)
+        && !matches!(policy, "PreferDualStack" | "RequireDualStack" | "SingleStack")
+    {
+        let supported = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+        causes.not_supported(SPEC.child("ipFamilyPolicy"), policy, &supported);
+    }
+    let known = old.map(|old| list(at(old, &["spec"]), "clusterIPs")).unwrap_or_default();
+    for (index, value) in all.iter().enumerate() {
+        let ip = value.as_str().unwrap_or_default();
+        if index == 0 && ip == "None" {
+            if all.len() > 1 {
+                causes.invalid(path, shown(), "'None' must be the first and only value");
+            }
+        } else if !known.contains(value) {
+            names::check_ip(causes, path.index(index), ip);
+        }
+    }
+    if all.len() > 2 {
+        causes.invalid(path, shown(), "may only hold up to 2 values");
+    }
+}
+
+fn check_duplicates(causes: &mut Causes, kind: &str, ports: &[Value]) {
+    let path = SPEC.child("ports");
+    if kind == "ClusterIP" {
+        for (index, _) in ports.iter().enumerate().filter(|(_, port)| number(port, "nodePort").is_some()) {
+            causes.forbidden(path.index(index).child("nodePort"), "may not be used when `type` is 'ClusterIP'");
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (index, port) in ports.iter().enumerate() {
+        if let Some(node) = number(port, "nodePort")
+            && !seen.insert((text(port, "protocol"), node))
+        {
+            causes.duplicate(path.index(index).child("nodePort"), node);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (index, port) in ports.iter().enumerate() {
+        let (protocol, own) = (text(port, "protocol"), integer(port, "port").unwrap_or_default());
+        if !seen.insert((protocol, own)) {
+            // The real one prints a struct of its own, all its fields in Go's order.
+            let shown = format!(
+                "{{\"Name\":\"\",\"Protocol\":\"{protocol}\",\"AppProtocol\":null,\"Port\":{own},\"TargetPort\":0,\"NodePort\":0}}"
+            );
+            causes.duplicate_shown(path.index(index), &shown);
+        }
+    }
+}
+
+fn check_source_ranges(causes: &mut Causes, kind: &str, spec: &Value) {
+    let ranges = list(spec, "loadBalancerSourceRanges");
+    let path = SPEC.child("LoadBalancerSourceRanges");
+    if !ranges.is_empty() && kind != "LoadBalancer" {
+        causes.forbidden(path, "may only be used when `type` is 'LoadBalancer'");
+    }
+    for (index, range) in ranges.iter().enumerate() {
+        names::check_cidr(causes, path.index(index), range.as_str().unwrap_or_default().trim());
+    }
+}
+
+fn check_class(causes: &mut Causes, kind: &str, spec: &Value) {
+    let Some(class) = option(spec, "loadBalancerClass").and_then(Value::as_str) else { return };
+    let path = SPEC.child("loadBalancerClass");
+    if kind == "LoadBalancer" {
+        causes.each_invalid(path, class, names::qualified(class));
+    } else {
+        causes.forbidden(path, "may only be used when `type` is 'LoadBalancer'");
+    }
+}
+
+fn check_traffic(causes: &mut Causes, spec: &Value) {
+    let external = text(spec, "externalTrafficPolicy");
+    let path = SPEC.child("externalTrafficPolicy");
+    if externally_accessible(spec) {
+        causes.one_of(path, external, &["Cluster", "Local"]);
+    } else if !external.is_empty() {
+        causes.invalid(path, external, "may only be set for externally-accessible services");
+    }
+    let port = integer(spec, "healthCheckNodePort").unwrap_or_default();
+    let path = SPEC.child("healthCheckNodePort");
+    match (needs_health_port(spec), port) {
+        (false, 0) => {}
+        (false, port) => {
+            let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+            causes.invalid(path, port, why);
+        }
+        (true, 0) => causes.required(path, ""),
+        (true, port) => pods::check_port_number(causes, path, port),
+    }
+    let path = SPEC.child("internalTrafficPolicy");
+    match option(spec, "internalTrafficPolicy").and_then(Value::as_str) {
+        None if matches!(text(spec, "type"), "NodePort" | "LoadBalancer" | "ClusterIP") => causes.required(path, ""),
+        None | Some("Cluster" | "Local") => {}
+        Some(other) => causes.not_supported(path, other, &["Cluster", "Local"]),
+    }
+    let supported = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+    if let Some(distribution) = option(spec, "trafficDistribution").and_then(Value::as_str)
+        && !supported.contains(&distribution)
+    {
+        causes.not_supported(SPEC.child("trafficDistribution"), distribution, &supported);
+    }
+}
+
+/// What an update of a Service may not change.
+pub(super) fn check_update(causes: &mut Causes, new_service: &Value, old_service: &Value) {
+    let (new, old) = (at(new_service, &["spec"]), at(old_service, &["spec"]));
+    let external = text(new, "type") == "ExternalName" || text(old, "type") == "ExternalName";
+    let both_headless = is_headless(new) && is_headless(old);
+    if !external && !both_headless {
+        let (now, before) = (list(new, "clusterIPs"), list(old, "clusterIPs"));
+        let path = SPEC.child("clusterIPs");
+        if now.is_empty() && !before.is_empty() {
+            causes.invalid(path.index(0), Value::Null, "primary clusterIP can not be unset");
+        }
+        for (index, (now_one, before_one)) in now.iter().zip(before).enumerate() {
+            if now_one != before_one {
+                causes.invalid(path.index(index), json!(now), "may not change once set");
+            }
+        }
+    }
+    if !external && !is_headless(new) && !is_headless(old) {
+        let (now, before) = (list(new, "ipFamilies"), list(old, "ipFamilies"));
+        if now.len() == before.len() {
+            for _ in now.iter().zip(before).filter(|(now, before)| now != before) {
+                let path = SPEC.child("ipFamilies");
+                causes.invalid(path.index(0), json!(now), "may not change once set");
+            }
+        }
+    }
+    if text(new, "type") == "LoadBalancer" && text(old, "type") == "LoadBalancer" {
+        let (now, before) = (at(new, &["loadBalancerClass"]), at(old, &["loadBalancerClass"]));
+        if now != before {
+            causes.invalid(SPEC.child("loadBalancerClass"), now.clone(), "may not change once set");
+        }
+    }
+    check_class(causes, text(new, "type"), new);
+    if needs_health_port(new)
+        && needs_health_port(old)
+        && integer(new, "healthCheckNodePort") != integer(old, "healthCheckNodePort")
+    {
+        causes.forbidden(SPEC.child("healthCheckNodePort"), "field is immutable");
+    }
+    check(causes, new_service, Some(old_service));
+}
+
+/// The addresses that a Service's status names.
+pub(super) fn check_status(causes: &mut Causes, service: &Value) {
+    let balancer = at(service, &["status", "loadBalancer"]);
+    let path = Path::root("status");
+    let path = path.child("loadBalancer");
+    if text(at(service, &["spec"]), "type") != "LoadBalancer" && count(balancer, "ingress") > 0 {
+        causes.forbidden(path.child("ingress"), "may only be used when `spec.type` is 'LoadBalancer'");
+    } else {
+        networking::check_balancer(causes, path, balancer, true);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -118,10 +118,12 @@ pub(super) fn prepare_update(kind: Kind<'_>, subresource: &str, new: &mut Value,
     let Some(fields) = new.as_object_mut() else { return };
     if let Some(meta) = existing(fields, "metadata") {
         // A client can neither set nor raise it.
-        match at(old, &["metadata", "generation"]) {
-            Value::Null => meta.remove("generation"),
-            number => meta.insert("generation".into(), number.clone()),
-        };
+        let before = at(old, &["metadata", "generation"]);
+        if before.is_null() {
+            meta.remove("generation");
+        } else {
+            meta.insert("generation".into(), before.clone());
+        }
     }
     match subresource {
         "status" => prepare_status(kind, new, old),
@@ -149,17 +151,15 @@ fn prepare_main(kind: Kind<'_>, new: &mut Value, old: &Value) {
                 spec.insert("finalizers".into(), at(old, &["spec", "finalizers"]).clone());
             }
         }
-        ("", "Secret") => {
-            if text(new, "type").is_empty() {
-                keep(new, old, "type");
-            }
-        }
+        ("", "Secret") if text(new, "type").is_empty() => keep(new, old, "type"),
         ("", "Service") => super::services::drop_what_the_type_lost(new, old),
         ("", "PersistentVolumeClaim") => same_data_sources(new),
         ("", "Pod") => {
-            if !has(at(new, &["spec"]), "resources") && has(at(old, &["spec"]), "resources") {
-                let resources = at(old, &["spec", "resources"]).clone();
-                new["spec"]["resources"] = resources;
+            let before = at(old, &["spec", "resources"]);
+            if !before.is_null()
+                && let Some(spec) = new.as_object_mut().and_then(|new| existing(new, "spec"))
+            {
+                fill(spec, "resources", before.clone());
             }
         }
         ("certificates.k8s.io", "CertificateSigningRequest") => keep(new, old, "spec"),
@@ -265,7 +265,7 @@ fn prepare_pod(pod: &mut Value) {
         status["conditions"] = json!([{
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates",
-            "observedGeneration": 1, "lastProbeTime": null, "lastTransitionTime": null,
+            "lastProbeTime": null, "lastTransitionTime": at(pod, &["metadata", "creationTimestamp"]),
         }]);
     }
     if let Some(fields) = pod.as_object_mut() {

@@ -54,9 +54,9 @@ enum Shape {
     /// Any JSON, kept as it is.
     Raw,
     Struct(usize),
-    Pointer(Box<Shape>),
-    List(Box<Shape>),
-    Dictionary(Box<Shape>),
+    Pointer(Box<Self>),
+    List(Box<Self>),
+    Dictionary(Box<Self>),
 }
 
 /// The table, read at the first use.
