@@ -245,8 +245,7 @@ impl CustomColumn {
             CellKind::Text => json!(json_path::print(value)),
             CellKind::Integer => match value.as_i64() {
                 Some(number) => json!(number),
-                #[expect(clippy::cast_possible_truncation, reason = "it is what Go does, and it saturates")]
-                None => value.as_f64().map_or(Value::Null, |number| json!(number as i64)),
+                None => value.as_f64().map_or(Value::Null, |number| json!(go_integer(number))),
             },
             CellKind::Number => value.as_f64().map_or(Value::Null, |number| match value.as_i64() {
                 // As Go prints a whole float: without a point.
@@ -260,6 +259,14 @@ impl CustomColumn {
             }),
         }
     }
+}
+
+/// The whole part of a float as Go converts it on the machines that servers run on: what is out of range is the least of
+/// all numbers.
+#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "out of range is dealt with")]
+fn go_integer(number: f64) -> i64 {
+    let is_in_range = number >= i64::MIN as f64 && number < i64::MAX as f64;
+    if is_in_range { number as i64 } else { i64::MIN }
 }
 
 /// A `columnDefinition`, with every field that the API has for it.

@@ -4,6 +4,38 @@ fn now() -> Timestamp {
     "2026-11-26T12:00:00Z".parse().unwrap()
 }
 
+/// Objects that a real server was given, and the rows that it made of them. `now` is when, to the second; where the
+/// objects are those of a CRD, the columns are there too.
+#[test]
+fn rows_are_those_of_a_real_server() {
+    let recorded: Vec<Value> = serde_json::from_str(include_str!("recorded.json")).unwrap();
+    let definition = recorded.iter().find(|one| one["resource"] == "customresourcedefinitions").unwrap();
+    let custom =
+        Printer::custom(definition["object"]["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap());
+    assert!(recorded.len() > 100);
+    let mut wrong = Vec::new();
+    for one in &recorded {
+        let text = |field: &str| one[field].as_str().unwrap();
+        let (group, version, resource) = (text("group"), text("version"), text("resource"));
+        let printer = match group {
+            "g.example" => custom.clone(),
+            _ => Printer::built_in(group, version, resource),
+        };
+        let table = printer.object(&one["object"], Include::Nothing, "v1", true, text("now").parse().unwrap());
+        if let Some(columns) = one.get("columns") {
+            assert_eq!(table["columnDefinitions"], *columns);
+        }
+        let row = &table["rows"][0];
+        if row["cells"] != one["cells"] || row.get("conditions") != one.get("conditions") {
+            wrong.push(format!(
+                "{resource} {}:\n got  {row}\n real {}",
+                one["object"]["metadata"]["name"], one["cells"]
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// An object made an hour and a bit ago.
 fn object(mut value: Value) -> Value {
     value["metadata"]["name"] = json!("it");
