@@ -100,8 +100,8 @@ struct Source<'a> {
     subject: &'a Subject,
 }
 
-/// What errors call a role that is not there: the authorizer goes by what it looked for, and the storage of roles by the
-/// resource of the request, whatever it looked for.
+/// What errors call a role that is not there: the authorizer goes by what it looked for, and the storage of roles by
+/// the resource of the request, whatever it looked for.
 #[derive(Clone, Copy)]
 enum Naming<'a> {
     Sought,
@@ -224,8 +224,8 @@ impl Access {
         Ok(())
     }
 
-    /// Whether a user may write a binding of `resource` (`rolebindings` or `clusterrolebindings`): the rules of its role
-    /// must be his already, or he must hold the verb `bind` on it.
+    /// Whether a user may write a binding of `resource` (`rolebindings` or `clusterrolebindings`): the rules of its
+    /// role must be his already, or he must hold the verb `bind` on it.
     ///
     /// # Errors
     /// 403, in the real server's words; 404 when there is no such role.
@@ -412,8 +412,8 @@ impl Source<'_> {
     }
 }
 
-/// The rules of a cluster role that sums up others: those of all that one of its selectors takes, each once, by the name
-/// of the role, selector by selector. None for one that has no such rule.
+/// The rules of a cluster role that sums up others: those of all that one of its selectors takes, each once, by the
+/// name of the role, selector by selector. None for one that has no such rule.
 pub(crate) fn aggregated<'a>(role: &Value, all: impl Iterator<Item = &'a Value> + Clone) -> Option<Vec<Value>> {
     let selectors = role.get("aggregationRule")?.as_object()?.get("clusterRoleSelectors");
     let mut rules = Vec::new();

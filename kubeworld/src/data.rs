@@ -27,7 +27,8 @@ pub(crate) fn openapi_paths() -> impl Iterator<Item = (&'static str, &'static st
 }
 
 /// What the real server answers to aggregated discovery, restricted to what is served: `.api` and `.apis`, each an
-/// `APIGroupDiscoveryList`, and `.storageVersionHashes` by group-version and resource, which only the lists of old have.
+/// `APIGroupDiscoveryList`, and `.storageVersionHashes` by group-version and resource, which only the lists of old
+/// have.
 pub(crate) fn discovery() -> &'static Value {
     &DISCOVERY
 }

@@ -1,8 +1,8 @@
 //! Bodies in protobuf, as kubectl and Go programs send them for built-in kinds, read as JSON.
 //!
 //! A body is four bytes that say so, then an envelope with the kind and the object. What the numbers in it mean was
-//! recorded from Kubernetes' sources ([`data::messages`]); from there on every kind is read by the same code, to what Go
-//! would print of it as JSON: what is empty and may be left out is left out.
+//! recorded from Kubernetes' sources ([`crate::data::messages`]); from there on every kind is read by the same code, to what
+//! Go would print of it as JSON: what is empty and may be left out is left out.
 //!
 //! Total over any bytes: a body is read or refused, in time and space linear in its length, with a bound on nesting.
 //!
@@ -23,12 +23,38 @@ use wire::{Payload, Reader, WireError};
 /// What a body begins with.
 const PREFIX: &[u8] = b"k8s\0";
 
-/// How deep messages may nest. Schemas of CRDs nest as deep as people write them; this is far beyond, and within a stack.
+/// How deep messages may nest. Schemas of CRDs nest as deep as people write them; this is far beyond, and within a
+/// stack.
 const DEPTH_MAX: usize = 128;
 
-/// A body that cannot be read. The words are the real server's, or those of Go's protobuf library.
+/// A body that cannot be read, as the real server tells two ways to fail apart: it answers to the first with the bytes of
+/// the body, to the second with this text.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(crate) enum DecodeError {
+    /// It does not say what it is.
+    #[error(transparent)]
+    Unrecognized(Fault),
+    /// It says so, but is not what it says.
+    #[error("{kind} in version {version:?} cannot be handled as a {expected}: {fault}")]
+    Object {
+        /// What it says, without the group.
+        version: String,
+        /// What it says.
+        kind: String,
+        /// What was asked for.
+        expected: String,
+        /// Why it is not.
+        fault: Fault,
+    },
+}
+
+/// What is wrong with the bytes. The words are the real server's, or those of Go's protobuf library; but that names
+/// fields as Go does.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing.
+    #[error("empty data")]
+    NoData,
     /// Not this format.
     #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
     Prefix,
@@ -51,7 +77,8 @@ pub(crate) enum DecodeError {
     Depth,
     /// No kind that has a form in protobuf.
     #[error(
-        "no kind {kind:?} is registered for version {api_version:?} in scheme \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\""
+        "no kind {kind:?} is registered for version {api_version:?} in scheme \
+         \"pkg/runtime/scheme.go:111\""
     )]
     Kind {
         /// The group and version that were given.
@@ -85,47 +112,66 @@ pub(crate) fn is_protobuf(body: &[u8]) -> bool {
 /// # Errors
 /// When the bytes are not of this format, or of a kind that it does not have (such as that of a CRD).
 pub(crate) fn decode(body: &[u8], expected: (&str, &str)) -> Result<Value, DecodeError> {
-    decode_nested(body, expected, 0)
+    let envelope = Envelope::read(body, expected).map_err(DecodeError::Unrecognized)?;
+    envelope.object(0).map_err(|fault| {
+        let version = envelope.api_version.rsplit('/').next().unwrap_or_default().to_owned();
+        DecodeError::Object { version, kind: envelope.kind.clone(), expected: expected.1.to_owned(), fault }
+    })
 }
 
-fn decode_nested(body: &[u8], expected: (&str, &str), depth: usize) -> Result<Value, DecodeError> {
-    let envelope = body.strip_prefix(PREFIX).ok_or(DecodeError::Prefix)?;
-    if envelope.is_empty() {
-        return Err(DecodeError::Empty);
-    }
-    let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
-    let mut reader = Reader::new(envelope);
-    while let Some((number, payload)) = reader.next_field()? {
-        match (number, payload) {
-            (1, Payload::Bytes(bytes)) => {
-                let mut of = Reader::new(bytes);
-                while let Some((number, payload)) = of.next_field()? {
-                    match (number, payload) {
-                        (1, Payload::Bytes(bytes)) => api_version = text(bytes),
-                        (2, Payload::Bytes(bytes)) => kind = text(bytes),
-                        (_, _) => {}
+/// What is around an object.
+struct Envelope<'a> {
+    api_version: String,
+    kind: String,
+    raw: &'a [u8],
+}
+
+impl<'a> Envelope<'a> {
+    fn read(body: &'a [u8], expected: (&str, &str)) -> Result<Self, Fault> {
+        if body.is_empty() {
+            return Err(Fault::NoData);
+        }
+        let bytes = body.strip_prefix(PREFIX).ok_or(Fault::Prefix)?;
+        if bytes.is_empty() {
+            return Err(Fault::Empty);
+        }
+        let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
+        let mut reader = Reader::new(bytes);
+        while let Some((number, payload)) = reader.next_field()? {
+            match (number, payload) {
+                (1, Payload::Bytes(bytes)) => {
+                    let mut of = Reader::new(bytes);
+                    while let Some((number, payload)) = of.next_field()? {
+                        match (number, payload) {
+                            (1, Payload::Bytes(bytes)) => api_version = text(bytes),
+                            (2, Payload::Bytes(bytes)) => kind = text(bytes),
+                            (_, _) => {}
+                        }
                     }
                 }
+                (2, Payload::Bytes(bytes)) => raw = bytes,
+                // Its encoding and content type: protobuf is the only one that a server reads here.
+                (_, _) => {}
             }
-            (2, Payload::Bytes(bytes)) => raw = bytes,
-            // Its encoding and content type: protobuf is the only one that a server reads here.
-            (_, _) => {}
         }
+        if api_version.is_empty() {
+            expected.0.clone_into(&mut api_version);
+        }
+        if kind.is_empty() {
+            expected.1.clone_into(&mut kind);
+        }
+        Ok(Self { api_version, kind, raw })
     }
-    if api_version.is_empty() {
-        expected.0.clone_into(&mut api_version);
+
+    fn object(&self, depth: usize) -> Result<Value, Fault> {
+        let schema = Schema::get();
+        let unknown = || Fault::Kind { api_version: self.api_version.clone(), kind: self.kind.clone() };
+        let message = schema.of_kind(&self.api_version, &self.kind).ok_or_else(unknown)?;
+        let mut object = Decoder { schema }.fields(message, self.raw, depth)?;
+        object.insert("apiVersion".to_owned(), json!(self.api_version));
+        object.insert("kind".to_owned(), json!(self.kind));
+        Ok(Value::Object(object))
     }
-    if kind.is_empty() {
-        expected.1.clone_into(&mut kind);
-    }
-    let schema = Schema::get();
-    let Some(message) = schema.of_kind(&api_version, &kind) else {
-        return Err(DecodeError::Kind { api_version, kind });
-    };
-    let mut object = Decoder { schema }.fields(message, raw, depth)?;
-    object.insert("apiVersion".to_owned(), json!(api_version));
-    object.insert("kind".to_owned(), json!(kind));
-    Ok(Value::Object(object))
 }
 
 /// Reads messages of one schema.
@@ -136,9 +182,9 @@ struct Decoder {
 
 impl Decoder {
     /// The fields of a message, as the object that they are in JSON.
-    fn fields(self, message: &Message, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, DecodeError> {
+    fn fields(self, message: &Message, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, Fault> {
         if depth > DEPTH_MAX {
-            return Err(DecodeError::Depth);
+            return Err(Fault::Depth);
         }
         let mut object = Map::new();
         let mut reader = Reader::new(bytes);
@@ -178,7 +224,7 @@ impl Decoder {
     }
 
     /// The value of a field that stands alone; none where it is empty and left out.
-    fn value(self, field: &Field, payload: Payload<'_>, depth: usize) -> Result<Option<Value>, DecodeError> {
+    fn value(self, field: &Field, payload: Payload<'_>, depth: usize) -> Result<Option<Value>, Fault> {
         let value = self.bare(field, payload, depth)?;
         let is_empty = match &value {
             Value::Null => true,
@@ -195,7 +241,7 @@ impl Decoder {
     }
 
     /// The elements in one occurrence of a list: one, or all of a packed one.
-    fn elements(self, field: &Field, payload: Payload<'_>, depth: usize) -> Result<Vec<Value>, DecodeError> {
+    fn elements(self, field: &Field, payload: Payload<'_>, depth: usize) -> Result<Vec<Value>, Fault> {
         let Payload::Bytes(bytes) = payload else { return Ok(vec![self.bare(field, payload, depth)?]) };
         let mut packed = Reader::new(bytes);
         let mut elements = Vec::new();
@@ -226,7 +272,7 @@ impl Decoder {
     }
 
     /// An entry of a map is a message of key and value, of which an absent one is empty.
-    fn entry(self, field: &Field, payload: Payload<'_>, depth: usize) -> Result<(String, Value), DecodeError> {
+    fn entry(self, field: &Field, payload: Payload<'_>, depth: usize) -> Result<(String, Value), Fault> {
         let mut reader = Reader::new(self.bytes(field, payload)?);
         let (mut key, mut value) = (String::new(), None);
         while let Some((number, payload)) = reader.next_field()? {
@@ -243,7 +289,7 @@ impl Decoder {
     }
 
     /// A value whatever holds it; null for a time that is none and for JSON that is not there.
-    fn bare(self, field: &Field, payload: Payload<'_>, depth: usize) -> Result<Value, DecodeError> {
+    fn bare(self, field: &Field, payload: Payload<'_>, depth: usize) -> Result<Value, Fault> {
         Ok(match &field.of {
             Type::Bool => json!(self.varint(field, payload)? != 0),
             #[expect(
@@ -308,7 +354,7 @@ impl Decoder {
         })
     }
 
-    fn bytes<'a>(self, field: &Field, payload: Payload<'a>) -> Result<&'a [u8], DecodeError> {
+    fn bytes<'a>(self, field: &Field, payload: Payload<'a>) -> Result<&'a [u8], Fault> {
         match payload {
             Payload::Bytes(bytes) => Ok(bytes),
             Payload::Varint(_) | Payload::Fixed32(_) | Payload::Fixed64(_) => Err(wrong_type(field, payload)),
@@ -316,7 +362,7 @@ impl Decoder {
     }
 
     #[expect(clippy::cast_possible_wrap, reason = "a negative number is a large varint")]
-    fn varint(self, field: &Field, payload: Payload<'_>) -> Result<i64, DecodeError> {
+    fn varint(self, field: &Field, payload: Payload<'_>) -> Result<i64, Fault> {
         match payload {
             Payload::Varint(number) => Ok(number as i64),
             Payload::Bytes(_) | Payload::Fixed32(_) | Payload::Fixed64(_) => Err(wrong_type(field, payload)),
@@ -324,7 +370,7 @@ impl Decoder {
     }
 
     /// A text in a small message.
-    fn one_text(self, field: &Field, payload: Payload<'_>, wanted: u32) -> Result<String, DecodeError> {
+    fn one_text(self, field: &Field, payload: Payload<'_>, wanted: u32) -> Result<String, Fault> {
         let mut reader = Reader::new(self.bytes(field, payload)?);
         let mut found = String::new();
         while let Some((number, payload)) = reader.next_field()? {
@@ -336,7 +382,7 @@ impl Decoder {
     }
 
     /// A number in a small message.
-    fn one_number(self, field: &Field, payload: Payload<'_>, wanted: u32) -> Result<i64, DecodeError> {
+    fn one_number(self, field: &Field, payload: Payload<'_>, wanted: u32) -> Result<i64, Fault> {
         let mut reader = Reader::new(self.bytes(field, payload)?);
         let mut found = 0;
         while let Some((number, payload)) = reader.next_field()? {
@@ -348,7 +394,7 @@ impl Decoder {
     }
 
     /// JSON within protobuf, or another whole body of this format.
-    fn raw_json(self, field: &Field, payload: Payload<'_>, depth: usize) -> Result<Value, DecodeError> {
+    fn raw_json(self, field: &Field, payload: Payload<'_>, depth: usize) -> Result<Value, Fault> {
         let mut reader = Reader::new(self.bytes(field, payload)?);
         let mut raw = &[][..];
         while let Some((number, payload)) = reader.next_field()? {
@@ -358,32 +404,27 @@ impl Decoder {
         }
         match raw {
             [] => Ok(Value::Null),
-            raw if is_protobuf(raw) => decode_nested(raw, ("", ""), depth + 1),
-            raw => serde_json::from_slice(raw).map_err(|_| DecodeError::Json { field: field.name.to_owned() }),
+            raw if is_protobuf(raw) => Envelope::read(raw, ("", ""))?.object(depth + 1),
+            raw => serde_json::from_slice(raw).map_err(|_| Fault::Json { field: field.name.to_owned() }),
         }
     }
 
-    /// A time; an empty message is none. What JSON has no place for is cut off: fractions of a second, and in times with
-    /// fractions all beyond six digits.
-    fn time(self, field: &Field, payload: Payload<'_>) -> Result<Value, DecodeError> {
+    /// A time; an empty message is none. What JSON has no place for is cut off: fractions of a second, and in times
+    /// with fractions all beyond six digits.
+    fn time(self, field: &Field, payload: Payload<'_>) -> Result<Value, Fault> {
         if self.bytes(field, payload)?.is_empty() {
             return Ok(Value::Null);
         }
         let seconds = self.one_number(field, payload, 1)?;
         let nanos = if matches!(field.of, Type::MicroTime) { self.one_number(field, payload, 2)? } else { 0 };
-        let out_of_range = || DecodeError::Time { seconds, nanos };
+        let out_of_range = || Fault::Time { seconds, nanos };
         let nanos = i32::try_from(nanos).map_err(|_| out_of_range())?;
         let time = Timestamp::new(seconds, nanos / 1000 * 1000).map_err(|_| out_of_range())?;
         Ok(json!(if matches!(field.of, Type::MicroTime) { format!("{time:.6}") } else { time.to_string() }))
     }
 
     /// What a schema that may be one or many holds.
-    fn schemas(
-        self,
-        field: &Field,
-        payload: Payload<'_>,
-        depth: usize,
-    ) -> Result<(Option<Value>, Vec<Value>), DecodeError> {
+    fn schemas(self, field: &Field, payload: Payload<'_>, depth: usize) -> Result<(Option<Value>, Vec<Value>), Fault> {
         let mut reader = Reader::new(self.bytes(field, payload)?);
         let (mut one, mut many) = (None, Vec::new());
         while let Some((number, payload)) = reader.next_field()? {
@@ -397,14 +438,14 @@ impl Decoder {
     }
 
     /// A schema of a CRD.
-    fn schema_of(self, field: &Field, payload: Payload<'_>, depth: usize) -> Result<Value, DecodeError> {
+    fn schema_of(self, field: &Field, payload: Payload<'_>, depth: usize) -> Result<Value, Fault> {
         let message = self.schema.message(schema::JSON_SCHEMA);
         Ok(Value::Object(self.fields(message, self.bytes(field, payload)?, depth + 1)?))
     }
 }
 
-fn wrong_type(field: &Field, payload: Payload<'_>) -> DecodeError {
-    DecodeError::WireType { wire_type: payload.wire_type(), field: field.name.to_owned() }
+fn wrong_type(field: &Field, payload: Payload<'_>) -> Fault {
+    Fault::WireType { wire_type: payload.wire_type(), field: field.name.to_owned() }
 }
 
 /// A text as Go has it when it prints JSON: what is no UTF-8 becomes the sign for that.

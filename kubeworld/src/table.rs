@@ -1,8 +1,8 @@
 //! Objects as the API server lays them out for people: the `Table` that `kubectl get` asks for.
 //!
 //! A [`Printer`] belongs to a resource. Built-in kinds have the cells that the real server's printers make (in
-//! `built_in`) under the columns that it was recorded with; kinds of a CRD have cells found by JSONPath. A server always
-//! makes the wide cells as well: the priority of a column tells the client what to hide.
+//! `built_in`) under the columns that it was recorded with; kinds of a CRD have cells found by JSONPath. A server
+//! always makes the wide cells as well: the priority of a column tells the client what to hide.
 //!
 //! Times are said relative to `now`, which the caller gives.
 //!
@@ -261,8 +261,8 @@ impl CustomColumn {
     }
 }
 
-/// The whole part of a float as Go converts it on the machines that servers run on: what is out of range is the least of
-/// all numbers.
+/// The whole part of a float as Go converts it on the machines that servers run on: what is out of range is the least
+/// of all numbers.
 #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "out of range is dealt with")]
 fn go_integer(number: f64) -> i64 {
     let is_in_range = number >= i64::MIN as f64 && number < i64::MAX as f64;

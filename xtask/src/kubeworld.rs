@@ -96,7 +96,8 @@ pub(crate) fn run(workspace: &Path) -> Result<()> {
 }
 
 /// All documents in one archive: a line `PATH HASH LENGTH` for each, an empty line, then the documents in that order,
-/// each a gzip member of its own, so that one can be read without the others. The hash is the one in the server's index.
+/// each a gzip member of its own, so that one can be read without the others. The hash is the one in the server's
+/// index.
 async fn openapi(server: &Server) -> Result<Vec<u8>> {
     let listed = server.json("/openapi/v3", "application/json").await?;
     let mut paths = vec!["api".to_owned(), "api/v1".to_owned(), "apis".to_owned(), "version".to_owned()];
@@ -222,8 +223,8 @@ fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     encoder.finish().context("compress")
 }
 
-/// JSON in which everything down to `depth` has a line of its own and the rest is compact: short, and a change in it can
-/// still be read.
+/// JSON in which everything down to `depth` has a line of its own and the rest is compact: short, and a change in it
+/// can still be read.
 fn in_lines(value: &Value, depth: usize) -> Vec<u8> {
     let mut out = String::new();
     put(value, depth, 0, &mut out);

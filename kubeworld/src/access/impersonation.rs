@@ -2,8 +2,8 @@
 //!
 //! A server tries several modes, from the narrow to the wide, and takes the first that is allowed. The narrow ones ask
 //! twice: may the requestor do *this* while he acts in this mode (`impersonate-on:user-info:list` pods), and may he act
-//! as *that one* in this mode (`impersonate:user-info`). The wide one, the only one of old, asks the second question only,
-//! with the plain verb `impersonate`.
+//! as *that one* in this mode (`impersonate:user-info`). The wide one, the only one of old, asks the second question
+//! only, with the plain verb `impersonate`.
 //!
 //! When nothing is allowed, the refusal is that of the mode that was tried first: so a server that remembers which mode
 //! served a user last, and tries it first, refuses with other words than before. The memory is the caller's.

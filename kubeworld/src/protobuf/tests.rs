@@ -273,21 +273,26 @@ fn what_is_no_body_is_refused() {
         [PREFIX.to_vec(), encode::bytes(1, &of)].concat()
     };
     let pod = |raw: &[u8]| [PREFIX.to_vec(), encode::bytes(2, raw)].concat();
-    for (body, message) in [
-        (b"{}".to_vec(), "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"),
-        (PREFIX.to_vec(), "empty body"),
-        ([PREFIX, &[0x0a, 0x05]].concat(), "unexpected EOF"),
-        ([PREFIX, &[0xff; 11]].concat(), "proto: integer overflow"),
-        (pod(&[0x0b]), "proto: illegal wireType 3"),
-        (pod(&[0x02, 0]), "proto: illegal tag 0 (wire type 2)"),
-        (pod(&[0x08, 1]), "proto: wrong wireType = 0 for field metadata"),
-        (pod(&encode::bytes(1, &encode::bytes(8, &encode::varint(1, 1 << 62)))), "the time of 4611686018427387904 s"),
+    let object = "Pod in version \"v1\" cannot be handled as a Pod: ";
+    let time = encode::bytes(1, &encode::bytes(8, &encode::varint(1, 1 << 62)));
+    for (body, before, message) in [
+        (b"".to_vec(), "", "empty data"),
+        (b"{}".to_vec(), "", "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"),
+        (PREFIX.to_vec(), "", "empty body"),
+        ([PREFIX, &[0x0a, 0x05]].concat(), "", "unexpected EOF"),
+        ([PREFIX, &[0xff; 11]].concat(), "", "proto: integer overflow"),
+        (pod(&[0x0b]), object, "proto: illegal wireType 3"),
+        (pod(&[0x02, 0]), object, "proto: illegal tag 0 (wire type 2)"),
+        (pod(&[0x08, 1]), object, "proto: wrong wireType = 0 for field metadata"),
+        (pod(&time), object, "the time of 4611686018427387904 s and 0 ns since 1970 is out of range"),
+        (
+            kind("Widget"),
+            "Widget in version \"v1\" cannot be handled as a Pod: ",
+            "no kind \"Widget\" is registered for version \"example.com/v1\" in scheme \"pkg/runtime/scheme.go:111\"",
+        ),
     ] {
-        let error = decode(&body, expected()).unwrap_err().to_string();
-        assert!(error.starts_with(message), "{error}");
+        assert_eq!(decode(&body, expected()).unwrap_err().to_string(), format!("{before}{message}"));
     }
-    let error = decode(&kind("Widget"), expected()).unwrap_err();
-    assert_eq!(error, DecodeError::Kind { api_version: "example.com/v1".to_owned(), kind: "Widget".to_owned() });
 }
 
 #[test]
@@ -305,7 +310,8 @@ fn nesting_has_a_bound() {
         found = &found["not"];
     }
     assert_eq!(found, &json!({}));
-    assert_eq!(nested(10_000), Err(DecodeError::Depth));
+    let error = nested(10_000).unwrap_err();
+    assert!(matches!(error, DecodeError::Object { fault: Fault::Depth, .. }), "{error}");
 }
 
 proptest! {

@@ -210,7 +210,8 @@ fn jobs() {
         (json!({"parallelism": 3}), json!({"startTime": began}), ["Running", "0/1 of 3", "2m"]),
         (
             json!({"completions": 1}),
-            json!({"startTime": began, "completionTime": "2026-11-26T11:58:07Z", "succeeded": 1, "conditions": of("Complete")}),
+            json!({"startTime": began, "completionTime": "2026-11-26T11:58:07Z", "succeeded": 1,
+                "conditions": of("Complete")}),
             ["Complete", "1/1", "7s"],
         ),
         (json!({}), json!({"conditions": of("Failed")}), ["Failed", "0/1", ""]),

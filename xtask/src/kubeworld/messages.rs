@@ -1,7 +1,7 @@
 //! The shape of protobuf bodies, from the sources of Kubernetes' Go modules, which `xtask/kube/servers` pins.
 //!
-//! A body tells numbers and bytes only. What they are is in two files of each package: `generated.proto` has the type of
-//! each field, and the Go types have what becomes of it as JSON: its name, whether it stands in the object around it
+//! A body tells numbers and bytes only. What they are is in two files of each package: `generated.proto` has the type
+//! of each field, and the Go types have what becomes of it as JSON: its name, whether it stands in the object around it
 //! (an embedded struct), and whether an empty one is left out. Neither alone would do.
 //!
 //! The text that comes out, compact and made to be read line by line:
@@ -13,11 +13,11 @@
 //!
 //! ```
 //!
-//! A message begins with its name, `GROUP/VERSION.NAME`, and ends with an empty line. A field is its number, its name in
-//! JSON, its type and `!` if it is kept when empty. The name `-` is that of a field whose own fields stand here, `=` that
-//! of the only field of a message that is a list in JSON. A type that begins with `.` is of the same group and version,
-//! `[]` before a type means a list, `{}` a map from strings. Types without a `.` are those of protobuf, or one of
-//! [`SPECIAL`], which have a form of their own in JSON.
+//! A message begins with its name, `GROUP/VERSION.NAME`, and ends with an empty line. A field is its number, its name
+//! in JSON, its type and `!` if it is kept when empty. The name `-` is that of a field whose own fields stand here,
+//! `=` that of the only field of a message that is a list in JSON. A type that begins with `.` is of the same group
+//! and version, `[]` before a type means a list, `{}` a map from strings. Types without a `.` are those of protobuf,
+//! or one of [`SPECIAL`], which have a form of their own in JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -232,8 +232,8 @@ struct Shape {
     keep_empty: bool,
 }
 
-/// The structs of a package's Go files, by name and number of the field; and the names of types that are lists, or those
-/// of another package.
+/// The structs of a package's Go files, by name and number of the field; and the names of types that are lists, or
+/// those of another package.
 struct GoTypes<'a> {
     fields: BTreeMap<(&'a str, u32), Shape>,
     lists: Vec<&'a str>,
