@@ -1,7 +1,7 @@
 //! What is refused, or filled in, for reasons beyond one object: a namespace that is not there or ends, and what the
 //! admission plugins that every cluster has would do.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::api::State;
 use crate::handle::Call;
@@ -12,7 +12,6 @@ const KEPT: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 /// The plugin `NamespaceLifecycle`.
 pub(crate) fn before_create(state: &State, call: &Call<'_>, value: &mut Value) -> Result<(), Status> {
-    let _ = value;
     if !call.resource.namespaced {
         return Ok(());
     }
@@ -44,18 +43,11 @@ pub(crate) fn before_update(_state: &State, _call: &Call<'_>, _new: &mut Value, 
 
 /// Rights that somebody hands on must be held: roles and their bindings.
 pub(crate) fn validate_create(state: &State, call: &Call<'_>, value: &Value) -> Result<(), Status> {
-    crate::authorize::may_grant(state, call, value)
+    crate::authorize::may_grant(state, call, value, None)
 }
 
 pub(crate) fn validate_update(state: &State, call: &Call<'_>, new: &Value, old: &Value) -> Result<(), Status> {
-    if new.get("rules") == old.get("rules")
-        && new.get("roleRef") == old.get("roleRef")
-        && new.get("subjects") == old.get("subjects")
-        && new.get("aggregationRule") == old.get("aggregationRule")
-    {
-        return Ok(());
-    }
-    crate::authorize::may_grant(state, call, new)
+    crate::authorize::may_grant(state, call, new, Some(old))
 }
 
 pub(crate) fn before_delete(_state: &State, call: &Call<'_>, old: &Value) -> Result<(), Status> {
@@ -65,6 +57,5 @@ pub(crate) fn before_delete(_state: &State, call: &Call<'_>, old: &Value) -> Res
             return Err(Status::forbidden("", "namespaces", name, "this namespace may not be deleted"));
         }
     }
-    let _ = json!(null);
     Ok(())
 }

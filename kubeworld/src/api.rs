@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use crate::access::Access;
 use crate::custom::Customs;
 use crate::registry::Registry;
 use crate::store::Store;
@@ -94,6 +95,7 @@ pub(crate) struct State {
     pub(crate) customs: Customs,
     pub(crate) random: Random,
     pub(crate) tokens: Tokens,
+    pub(crate) access: Access,
     pub(crate) options: Options,
 }
 
@@ -127,6 +129,7 @@ impl Api {
             customs: Customs::default(),
             random: Random(StdRng::seed_from_u64(options.seed)),
             tokens: Tokens::default(),
+            access: Access::default(),
             options: options.clone(),
         };
         let api = Arc::new(Self { state: Mutex::new(state), options });

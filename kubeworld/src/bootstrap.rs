@@ -13,6 +13,17 @@ pub(crate) fn run(state: &mut State, now: Timestamp) {
     for name in NAMESPACES {
         put(state, "", "v1", "namespaces", json!({"metadata": {"name": name}}), now);
     }
+    for object in crate::data::bootstrap() {
+        let (group, version) = match object["apiVersion"].as_str().unwrap_or_default().split_once('/') {
+            Some((group, version)) => (group.to_owned(), version.to_owned()),
+            None => continue,
+        };
+        let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+        let plural = state.registry.of_kind(&group, &version, &kind).map(|resource| resource.plural.clone());
+        if let Some(plural) = plural {
+            put(state, &group, &version, &plural, object, now);
+        }
+    }
     let address = state.options.service_addresses.hosts().next().map(|address| address.to_string());
     let service = json!({
         "metadata": {"name": "kubernetes", "namespace": "default",

@@ -27,9 +27,40 @@ pub(crate) fn openapi_paths() -> impl Iterator<Item = (&'static str, &'static st
 }
 
 /// What the real server answers to aggregated discovery, restricted to what is served: `.api` and `.apis`, each an
-/// `APIGroupDiscoveryList`, and `.storageVersionHashes` by group-version and resource, which only the lists of old have.
+/// `APIGroupDiscoveryList`, and `.storageVersionHashes` by group-version and resource, which only the lists of old
+/// have.
 pub(crate) fn discovery() -> &'static Value {
     &DISCOVERY
+}
+
+/// The `columnDefinitions` of a resource's Table; none for what the real server cannot list.
+pub(crate) fn columns(group: &str, version: &str, resource: &str) -> Option<Vec<Value>> {
+    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    COLUMNS.get(group_version)?.get(resource)?.as_array().cloned()
+}
+
+/// What the real server makes for itself at its first start: its roles and bindings, priority classes, flow schemas and
+/// priority levels, each with `apiVersion` and `kind` but without what a server adds to every object, and without
+/// status.
+pub(crate) fn bootstrap() -> Vec<Value> {
+    let objects = parse(&unpack(include_bytes!("../data/bootstrap.json.gz")));
+    serde_json::from_value(objects).expect("the objects of the beginning are a list")
+}
+
+/// The roles and bindings among [`bootstrap`]. Roles that sum up others have the rules that come of it.
+pub(crate) fn roles() -> Vec<Value> {
+    let mut objects = bootstrap();
+    objects.retain(|object| object["apiVersion"] == "rbac.authorization.k8s.io/v1");
+    objects
+}
+
+/// The shape of protobuf bodies, in the form that the recorder documents: see `xtask/src/kubeworld/messages.rs`.
+pub(crate) fn messages() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let text = unpack(include_bytes!("../data/messages.txt.gz"));
+        String::from_utf8(text).expect("the shape of messages is text")
+    });
+    &TEXT
 }
 
 /// A packed document.
@@ -42,6 +73,8 @@ static OPENAPI: LazyLock<BTreeMap<&str, Entry>> =
     LazyLock::new(|| read_archive(include_bytes!("../data/openapi.archive")));
 
 static DISCOVERY: LazyLock<Value> = LazyLock::new(|| parse(include_bytes!("../data/discovery.json")));
+
+static COLUMNS: LazyLock<Value> = LazyLock::new(|| parse(include_bytes!("../data/columns.json")));
 
 /// Reads an archive: a line `PATH HASH LENGTH` for each document, an empty line, then the documents in that order, each
 /// a gzip member of its own.

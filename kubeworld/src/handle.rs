@@ -15,7 +15,8 @@ use crate::registry::{Resource, Subresource};
 use crate::request::{self, Query};
 use crate::status::{Details, Status};
 use crate::store::Object;
-use crate::{authorize, discovery, read, special, table, write};
+use crate::table::Include;
+use crate::{authorize, discovery, read, special, write};
 
 /// A request on a resource.
 pub(crate) struct Call<'a> {
@@ -77,13 +78,17 @@ pub(crate) struct List {
 pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now: Timestamp) -> Reply {
     let path = request.uri().path();
     let query = Query::of(request.uri().query().unwrap_or_default());
-    let user = match authorize::impersonated(&api.state(), request.headers(), user) {
+    let target = request::target(path);
+    let acting = authorize::impersonated(&api.state(), request, target.as_ref(), &query, user);
+    let user = match acting {
         Ok(user) => user,
         Err(status) => return Reply::Whole(refused(&status)),
     };
-    let Some(mut target) = request::target(path) else {
-        let result = authorize::path(&api.state(), &user, request.method(), path)
-            .and_then(|()| discovery::answer(&api.state(), request, path, &query));
+    let Some(mut target) = target else {
+        let state = api.state();
+        let result = authorize::path(&state, &user, request.method(), path)
+            .and_then(|()| discovery::answer(&state, request, path, &query));
+        drop(state);
         return Reply::Whole(match result {
             Ok(answer) => plain(answer, request.headers()),
             Err(status) => refused(&status),
@@ -91,15 +96,15 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
     };
     let registry = api.state().registry.clone();
     if !registry.has_version(&target.group, &target.version) {
-        return match authorize::path(&api.state(), &user, request.method(), path) {
+        let allowed = authorize::resource(&api.state(), &user, request.method(), &target, &query);
+        return match allowed {
             Ok(()) => Reply::Whole(plain(nowhere(), request.headers())),
             Err(status) => Reply::Whole(refused(&status)),
         };
     }
     let found = registry.find(&target.group, &target.version, &target.plural).cloned();
-    if let Err(status) =
-        authorize::resource(&api.state(), &user, request.method(), &target, &query)
-    {
+    let allowed = authorize::resource(&api.state(), &user, request.method(), &target, &query);
+    if let Err(status) = allowed {
         return Reply::Whole(refused(&status));
     }
     let Some(resource) = found else {
@@ -273,6 +278,14 @@ fn plain(answer: Answer, headers: &HeaderMap) -> Response<Bytes> {
     }
 }
 
+/// `includeObject=`.
+pub(crate) fn include(query: &Query) -> Result<Include, Status> {
+    let word = query.get("includeObject");
+    Include::parse(word).ok_or_else(|| {
+        Status::bad_request(format!("unrecognized includeObject value: {word:?}"))
+    })
+}
+
 /// An answer about a resource, in the form that was asked for.
 fn render(state: &State, call: &Call<'_>, answer: Answer) -> Result<Response<Bytes>, Status> {
     let resource = &call.resource;
@@ -303,9 +316,8 @@ fn of_value(call: &Call<'_>, code: u16, value: &Value) -> Result<Response<Bytes>
         Form::Whole => None,
         Form::Metadata => Some(negotiate::metadata_of(value)),
         Form::Table => {
-            let list = std::slice::from_ref(value);
-            let meta = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
-            Some(table::table(&call.resource, list, meta, table::include(&call.query)?, call.now))
+            let include = include(&call.query)?;
+            Some(call.resource.printer().object(value, include, call.accept.version, true, call.now))
         }
     };
     let (body, kind) = negotiate::encode(shown.as_ref().unwrap_or(value), call.accept.yaml);
@@ -346,7 +358,7 @@ fn of_list(_state: &State, call: &Call<'_>, list: List) -> Result<Response<Bytes
         }
         Form::Table => {
             let items: Vec<Value> = values().collect();
-            table::table(resource, &items, meta, table::include(&call.query)?, call.now)
+            resource.printer().list(&items, meta, include(&call.query)?, call.accept.version, call.now)
         }
     };
     let (body, kind) = negotiate::encode(&value, call.accept.yaml);

@@ -59,16 +59,6 @@ pub(crate) fn settle(kind: Kind<'_>, object: &mut Value) {
     types::types().settle(kind, object, false);
 }
 
-/// What is wrong with the metadata of a new object.
-pub(crate) fn validate_meta_create(_kind: Kind<'_>, _namespaced: bool, _object: &Value) -> Vec<Cause> {
-    Vec::new()
-}
-
-/// What is wrong with the metadata of an update.
-pub(crate) fn validate_meta_update(_kind: Kind<'_>, _namespaced: bool, _new: &Value, _old: &Value) -> Vec<Cause> {
-    Vec::new()
-}
-
 /// Before a create: the status is emptied, the generation set, and what the user may not choose is taken out. The name,
 /// the uid and the creation time must be set already, since a Job's selector and a volume's status are made of them.
 pub(crate) fn prepare_create(kind: Kind<'_>, object: &mut Value) {

@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod admission;
 pub mod api;
 mod authorize;

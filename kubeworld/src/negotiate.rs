@@ -22,11 +22,13 @@ pub(crate) enum Form {
 pub(crate) struct Accept {
     pub(crate) form: Form,
     pub(crate) yaml: bool,
+    /// The version of the meta group that it wants, for tables and metadata.
+    pub(crate) version: &'static str,
 }
 
 impl Accept {
     /// JSON, whole.
-    pub(crate) const JSON: Self = Self { form: Form::Whole, yaml: false };
+    pub(crate) const JSON: Self = Self { form: Form::Whole, yaml: false, version: "v1" };
 
     /// The first range that can be served. Clients that speak protobuf read JSON as well: they look at the type of the
     /// answer.
@@ -67,7 +69,8 @@ impl Accept {
                 }
                 (Some(_), _, _) => continue,
             };
-            return Ok(Self { form, yaml });
+            let version = if parameter("v") == Some("v1beta1") { "v1beta1" } else { "v1" };
+            return Ok(Self { form, yaml, version });
         }
         Err(Status {
             code: 406,

@@ -10,6 +10,7 @@ use crate::custom::Custom;
 use crate::kinds::Kind;
 use crate::managed::Typed;
 use crate::schema::{self, TypeId};
+use crate::table::Printer;
 
 /// A resource in one version.
 #[derive(Debug)]
@@ -69,6 +70,14 @@ impl Resource {
 
     pub(crate) fn as_kind(&self) -> Kind<'_> {
         Kind { group: &self.group, version: &self.version, kind: &self.kind }
+    }
+
+    /// How its objects are laid out for people.
+    pub(crate) fn printer(&self) -> Printer {
+        match &self.shape {
+            Shape::BuiltIn(_) => Printer::built_in(&self.group, &self.version, &self.plural),
+            Shape::Custom(custom) => Printer::custom(&custom.columns),
+        }
     }
 
     /// What merging goes by; nothing for the few kinds that nobody stores.

@@ -152,6 +152,10 @@ impl State {
             ("apiextensions.k8s.io", "customresourcedefinitions") => {
                 self.definition_changed(resource, object, deleted, now);
             }
+            ("rbac.authorization.k8s.io", plural) if deleted => {
+                self.access.forget(plural, &object.namespace, &object.name);
+            }
+            ("rbac.authorization.k8s.io", plural) => self.access.observe(plural, &object.value()),
             (_, _) if deleted && resource.custom().is_some() => {
                 let name = format!("{}.{}", resource.plural, resource.group);
                 self.end_definition(&name, now);

@@ -17,7 +17,7 @@ use crate::read::Selector;
 use crate::registry::Resource;
 use crate::status::Status;
 use crate::store::Object;
-use crate::table::{self, Include};
+use crate::table::Include;
 
 /// How often a watch that wants them gets a bookmark (the real server's period).
 const BOOKMARK_EVERY: SignedDuration = SignedDuration::from_mins(1);
@@ -77,7 +77,7 @@ impl Watch {
             namespace: call.storage_namespace().to_owned(),
             selector,
             accept: call.accept,
-            include: table::include(&call.query)?,
+            include: crate::handle::include(&call.query)?,
             at: revision,
             first: Vec::new(),
             bookmarks,
@@ -206,15 +206,9 @@ impl Watch {
             Form::Whole => value.clone(),
             Form::Metadata => negotiate::metadata_of(value),
             Form::Table => {
-                let meta = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
-                let items = std::slice::from_ref(value);
-                let mut shown = table::table(&self.resource, items, meta, self.include, now);
                 // The first event has the columns, the others go by them.
-                if self.columns_told {
-                    shown["columnDefinitions"] = Value::Null;
-                }
-                self.columns_told = true;
-                shown
+                let headers = !std::mem::replace(&mut self.columns_told, true);
+                self.resource.printer().object(value, self.include, self.accept.version, headers, now)
             }
         };
         self.line(what, shown)

@@ -142,10 +142,13 @@ pub(crate) fn parse_body(call: &Call<'_>, wanted: &str) -> Result<decode::Parsed
         "" | "application/json" | "*/*" => decode::json(call.body)
             .map_err(|error| unrecognized(format!("couldn't get version/kind; json parse error: {error}"))),
         "application/yaml" => decode::yaml(call.body).map_err(unrecognized),
-        "application/vnd.kubernetes.protobuf" => match crate::protobuf::decode(call.body) {
-            Ok(value) => Ok(decode::Parsed { value, strict: Vec::new() }),
-            Err(error) => Err(unrecognized(error)),
-        },
+        "application/vnd.kubernetes.protobuf" => {
+            let version = call.resource.api_version();
+            match crate::protobuf::decode(call.body, (&version, wanted)) {
+                Ok(value) => Ok(decode::Parsed { value, strict: Vec::new() }),
+                Err(error) => Err(Status::bad_request(error.to_string())),
+            }
+        }
         _ => Err(unsupported_type(&["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"])),
     }
 }
@@ -419,11 +422,14 @@ fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &Wri
         kinds::prepare_create(resource.as_kind(), &mut value);
     }
     special::allocate(state, resource, &mut value, None)?;
-    let mut causes = kinds::validate_meta_create(resource.as_kind(), resource.namespaced, &value);
-    match resource.custom() {
-        Some(custom) => causes.extend(custom::validate(custom, &value, None)),
-        None => causes.extend(kinds::validate_create(resource.as_kind(), &value)),
-    }
+    let causes = match resource.custom() {
+        Some(custom) => {
+            let mut causes = kinds::meta::validate_meta_create(resource.as_kind(), resource.namespaced, &value);
+            causes.extend(custom::validate(custom, &value, None));
+            causes
+        }
+        None => kinds::validate_create(resource.as_kind(), &value),
+    };
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     if !causes.is_empty() {
         return Err(Status::invalid(&resource.group, &resource.kind, &name, causes));
@@ -602,11 +608,14 @@ pub(crate) fn replace(
     if subresource.is_empty() {
         special::allocate(state, resource, &mut new, Some(old))?;
     }
-    let mut causes = kinds::validate_meta_update(resource.as_kind(), resource.namespaced, &new, old);
-    match resource.custom() {
-        Some(custom) => causes.extend(custom::validate(custom, &new, Some(old))),
-        None => causes.extend(kinds::validate_update(resource.as_kind(), subresource, &new, old)),
-    }
+    let causes = match resource.custom() {
+        Some(custom) => {
+            let mut causes = kinds::meta::validate_meta_update(&new, old);
+            causes.extend(custom::validate(custom, &new, Some(old)));
+            causes
+        }
+        None => kinds::validate_update(resource.as_kind(), subresource, &new, old),
+    };
     if !causes.is_empty() {
         return Err(Status::invalid(group, &resource.kind, &call.name, causes));
     }

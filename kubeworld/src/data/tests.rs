@@ -68,3 +68,38 @@ fn discovery_holds_what_the_archive_holds() {
     let core = discovery()["api"]["items"][0]["versions"][0]["resources"].as_array().unwrap();
     assert!(core.iter().any(|resource| resource["resource"] == "pods"));
 }
+
+#[test]
+fn every_resource_that_can_be_listed_has_columns() {
+    for root in ["api", "apis"] {
+        for group in discovery()[root]["items"].as_array().unwrap() {
+            let name = group["metadata"]["name"].as_str().unwrap_or_default();
+            for version in group["versions"].as_array().unwrap() {
+                for resource in version["resources"].as_array().unwrap() {
+                    let lists =
+                        resource["verbs"].as_array().is_some_and(|verbs| verbs.iter().any(|verb| verb == "list"));
+                    let (version, resource) =
+                        (version["version"].as_str().unwrap(), resource["resource"].as_str().unwrap());
+                    let columns = columns(name, version, resource);
+                    assert_eq!(columns.is_some(), lists, "{name}/{version} {resource}");
+                    let first = if resource == "events" { "Last Seen" } else { "Name" };
+                    assert!(columns.is_none_or(|columns| columns[0]["name"] == first), "{name}/{version} {resource}");
+                }
+            }
+        }
+    }
+    assert_eq!(columns("", "v1", "nothing"), None);
+}
+
+#[test]
+fn the_beginning_has_roles_that_sum_up_others() {
+    let roles = roles();
+    let named =
+        |name: &str| roles.iter().find(|role| role["kind"] == "ClusterRole" && role["metadata"]["name"] == name);
+    for name in ["cluster-admin", "admin", "edit", "view", "system:discovery", "system:basic-user"] {
+        let role = named(name).unwrap_or_else(|| panic!("no {name}"));
+        assert!(role["rules"].as_array().is_some_and(|rules| !rules.is_empty()), "{name} allows nothing");
+        assert!(role["metadata"].get("uid").is_none());
+    }
+    assert!(bootstrap().len() > roles.len());
+}
