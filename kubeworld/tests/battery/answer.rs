@@ -1,0 +1,343 @@
+//! Answers as they are compared: whole, but what differs from run to run is replaced by names.
+//!
+//! | What | Becomes | So that the comparison still sees |
+//! |---|---|---|
+//! | the namespace of the case | `{ns}` | where it stands |
+//! | uid | `<uid 1>`, by first appearance in the case | which are the same |
+//! | resourceVersion of an object | `<rv 1>`, by size within the case | which are the same, and which is newer |
+//! | resourceVersion of a list or bookmark | `<list rv>` | that it is there (others write meanwhile) |
+//! | times near now | `<time>`, `<microtime>` | the format |
+//! | the end of a generated name | `<suffix 1>` | which are the same |
+//! | allocated cluster IPs and node ports | `<cluster ip 1>`, `<node port 1>` | which are the same |
+//! | continue tokens, service account tokens | `<continue>`, `<token>` | that they are there |
+//! | ages in tables | `<age>` | that it is one |
+//!
+//! What a case itself writes stays as it is.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use jiff::{SignedDuration, Timestamp};
+use regex::{Captures, Regex};
+use serde_json::{Map, Value};
+
+use crate::case::{Case, Step};
+use crate::http::Response;
+use crate::print::print;
+
+/// An answer as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Raw {
+    status: u16,
+    /// Those that are compared, as lines.
+    headers: Vec<String>,
+    body: Body,
+}
+
+#[derive(Clone, Debug)]
+enum Body {
+    Json(Value),
+    /// A watch: one value for each line.
+    Events(Vec<Value>),
+    Text(String),
+}
+
+/// Headers that clients act on.
+const COMPARED: [&str; 5] = ["warning", "retry-after", "location", "allow", "www-authenticate"];
+
+impl Raw {
+    pub(crate) fn new(response: &Response, step: &Step) -> Self {
+        let mut headers: Vec<String> = COMPARED
+            .into_iter()
+            .flat_map(|name| response.header(name).map(move |value| format!("{name}: {value}")))
+            .collect();
+        headers.extend(
+            response
+                .header("content-type")
+                .filter(|kind| *kind != "application/json")
+                .map(|kind| format!("content-type: {kind}")),
+        );
+        let text = String::from_utf8_lossy(&response.body).into_owned();
+        let lines = || text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
+        let watch = ["watch=1", "watch=true"].iter().any(|word| step.request.contains(word)) && response.status == 200;
+        let body = if watch && let Ok(events) = lines() {
+            Body::Events(events)
+        } else {
+            serde_json::from_str(&text).map_or(Body::Text(text), Body::Json)
+        };
+        let body = match (&step.only, body) {
+            (Some(pointer), Body::Json(value)) => Body::Json(value.pointer(pointer).cloned().unwrap_or(Value::Null)),
+            (_, body) => body,
+        };
+        let body = match body {
+            Body::Json(mut value) if !step.keep.is_empty() => {
+                keep(&mut value, &step.keep);
+                Body::Json(value)
+            }
+            body => body,
+        };
+        Self { status: response.status, headers, body }
+    }
+
+    /// The body, or all events of a watch as one list.
+    pub(crate) fn json(&self) -> Option<Value> {
+        match &self.body {
+            Body::Json(value) => Some(value.clone()),
+            Body::Events(events) => Some(Value::Array(events.clone())),
+            Body::Text(_) => None,
+        }
+    }
+}
+
+/// Lists may hold what other cases made; what is kept is what this one looks at.
+fn keep(value: &mut Value, names: &[String]) {
+    let wanted = |item: &Value| {
+        let name = ["/name", "/metadata/name", "/object/metadata/name", "/resource"]
+            .iter()
+            .find_map(|pointer| item.pointer(pointer))
+            .or(Some(item))
+            .and_then(Value::as_str);
+        name.is_some_and(|name| names.iter().any(|one| one == name))
+    };
+    let list = match value {
+        Value::Array(items) => Some(items),
+        Value::Object(map) => ["items", "groups", "resources", "rows", "paths"]
+            .iter()
+            .find(|key| map.contains_key(**key))
+            .and_then(|key| map.get_mut(*key)?.as_array_mut()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    };
+    if let Some(items) = list {
+        items.retain(wanted);
+    }
+}
+
+/// The answers of a case as texts.
+pub(crate) fn normalise(case: &Case, namespace: &str, answers: Vec<Raw>) -> Vec<String> {
+    let mut names = Names::new(case, namespace);
+    for answer in &answers {
+        match &answer.body {
+            Body::Json(value) => names.learn(value, Place::Top),
+            Body::Events(events) => events.iter().for_each(|event| names.learn(event, Place::Within)),
+            Body::Text(_) => {}
+        }
+    }
+    names.rank();
+    answers.into_iter().map(|answer| names.text(answer)).collect()
+}
+
+/// Where a value stands: the resourceVersion of a list says nothing about objects.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The body of an answer.
+    Top,
+    /// Inside one, or an event of a watch.
+    Within,
+    /// The metadata of a list or of a bookmark.
+    ListMetadata,
+}
+
+impl Place {
+    fn of(self, key: &str, parent: &Map<String, Value>) -> Self {
+        let list = self == Self::Top && (parent.contains_key("items") || parent.contains_key("rows"));
+        let bookmark = self == Self::ListMetadata || parent.get("type").is_some_and(|kind| kind == "BOOKMARK");
+        if (list && key == "metadata") || (bookmark && (key == "object" || key == "metadata")) {
+            Self::ListMetadata
+        } else {
+            Self::Within
+        }
+    }
+}
+
+/// What is replaced by what.
+struct Names {
+    /// All that the case itself says: such values stay.
+    written: String,
+    texts: Vec<(String, String)>,
+    uids: BTreeMap<String, usize>,
+    suffixes: usize,
+    versions: BTreeMap<u64, usize>,
+    addresses: BTreeMap<String, usize>,
+    ports: BTreeMap<u64, usize>,
+}
+
+static UID: LazyLock<Regex> = LazyLock::new(|| pattern("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"));
+static TIME: LazyLock<Regex> = LazyLock::new(|| pattern(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"));
+static CURRENT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(Too large resource version: \d+, current: )\d+"));
+static TOO_OLD: LazyLock<Regex> = LazyLock::new(|| pattern(r"(too old resource version: \d+ )\(\d+\)"));
+static IN_META: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(ResourceVersion in (?:precondition|object meta): )(\d+)"));
+static AGE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\d+[smh]$"));
+/// The network of Services that the providers are given.
+static ADDRESS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b10\.96\.\d+\.\d+\b"));
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("a pattern written here")
+}
+
+impl Names {
+    fn new(case: &Case, namespace: &str) -> Self {
+        let written = case.steps.iter().flat_map(|step| {
+            let body = step.body.as_ref().map(Value::to_string).unwrap_or_default();
+            let headers: String = step.headers.values().cloned().collect();
+            [step.request.clone(), body, headers]
+        });
+        Self {
+            written: written.collect(),
+            texts: vec![(namespace.to_owned(), "{ns}".to_owned())],
+            uids: BTreeMap::new(),
+            suffixes: 0,
+            versions: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            ports: BTreeMap::new(),
+        }
+    }
+
+    /// Finds resourceVersions and generated names; the rest is named when it is printed.
+    fn learn(&mut self, value: &Value, place: Place) {
+        match value {
+            Value::Object(map) => {
+                if let Some(version) = object_version(map, place)
+                    && !self.written.contains(&version.to_string())
+                {
+                    self.versions.insert(version, 0);
+                }
+                if let (Some(Value::String(start)), Some(Value::String(name))) =
+                    (map.get("generateName"), map.get("name"))
+                    && name.len() == start.len() + 5
+                    && name.starts_with(start.as_str())
+                    && !self.texts.iter().any(|(from, _)| from == name)
+                {
+                    self.suffixes += 1;
+                    self.texts.push((name.clone(), format!("{start}<suffix {}>", self.suffixes)));
+                }
+                for (key, value) in map {
+                    self.learn(value, place.of(key, map));
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.learn(item, Place::Within)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    fn rank(&mut self) {
+        for (rank, number) in self.versions.values_mut().zip(1..) {
+            *rank = number;
+        }
+    }
+
+    fn text(&mut self, answer: Raw) -> String {
+        let mut out = format!("{}\n", answer.status);
+        for header in &answer.headers {
+            out += &format!("{}\n", self.string(header));
+        }
+        match answer.body {
+            Body::Json(value) => out += &print(&self.value(value, Place::Top)),
+            Body::Events(events) => {
+                let events = events.into_iter().map(|event| self.value(event, Place::Within)).collect();
+                out += &print(&Value::Array(events));
+            }
+            Body::Text(text) => out += &self.string(&text),
+        }
+        out
+    }
+
+    fn value(&mut self, value: Value, place: Place) -> Value {
+        match value {
+            Value::Object(map) => self.object(map, place),
+            Value::Array(items) => items.into_iter().map(|item| self.value(item, Place::Within)).collect(),
+            Value::String(text) => Value::String(self.string(&text)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => value,
+        }
+    }
+
+    fn object(&mut self, map: Map<String, Value>, place: Place) -> Value {
+        let version = object_version(&map, place);
+        let places: Vec<Place> = map.keys().map(|key| place.of(key, &map)).collect();
+        let named = map.into_iter().zip(places).map(|((key, value), place_within)| {
+            let named = match (key.as_str(), &value) {
+                ("resourceVersion", Value::String(text)) => match version.and_then(|one| self.versions.get(&one)) {
+                    Some(rank) => Value::String(format!("<rv {rank}>")),
+                    None if place == Place::ListMetadata && text != "0" && !text.is_empty() => "<list rv>".into(),
+                    None => value,
+                },
+                ("continue", Value::String(text)) if !text.is_empty() => "<continue>".into(),
+                ("token", Value::String(text)) if text.starts_with("eyJ") => "<token>".into(),
+                ("nodePort" | "healthCheckNodePort", Value::Number(port)) => match port.as_u64() {
+                    Some(port) if !self.written.contains(&port.to_string()) => {
+                        let next = self.ports.len() + 1;
+                        Value::String(format!("<node port {}>", self.ports.entry(port).or_insert(next)))
+                    }
+                    _ => value,
+                },
+                ("cells", Value::Array(_)) => {
+                    let Value::Array(cells) = value else { return (key, Value::Null) };
+                    let age = |cell: Value| match cell {
+                        Value::String(text) if AGE.is_match(&text) => "<age>".into(),
+                        other => self.value(other, Place::Within),
+                    };
+                    cells.into_iter().map(age).collect()
+                }
+                _ => self.value(value, place_within),
+            };
+            (self.string(&key), named)
+        });
+        Value::Object(named.collect())
+    }
+
+    fn string(&mut self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (from, to) in &self.texts {
+            if text.contains(from.as_str()) {
+                text = text.replace(from, to);
+            }
+        }
+        text = UID.replace_all(&text, |found: &Captures<'_>| self.uid(&found[0])).into_owned();
+        text = TIME.replace_all(&text, |found: &Captures<'_>| self.time(&found[0])).into_owned();
+        text = ADDRESS.replace_all(&text, |found: &Captures<'_>| self.address(&found[0])).into_owned();
+        text = CURRENT.replace_all(&text, "$1<list rv>").into_owned();
+        text = TOO_OLD.replace_all(&text, "$1(<list rv>)").into_owned();
+        let version = |found: &Captures<'_>| match found[2].parse().ok().and_then(|one: u64| self.versions.get(&one)) {
+            Some(rank) => format!("{}<rv {rank}>", &found[1]),
+            None => found[0].to_owned(),
+        };
+        IN_META.replace_all(&text, version).into_owned()
+    }
+
+    fn uid(&mut self, uid: &str) -> String {
+        if self.written.contains(uid) {
+            return uid.to_owned();
+        }
+        let next = self.uids.len() + 1;
+        format!("<uid {}>", self.uids.entry(uid.to_owned()).or_insert(next))
+    }
+
+    fn address(&mut self, address: &str) -> String {
+        if self.written.contains(address) {
+            return address.to_owned();
+        }
+        let next = self.addresses.len() + 1;
+        format!("<cluster ip {}>", self.addresses.entry(address.to_owned()).or_insert(next))
+    }
+
+    fn time(&self, text: &str) -> String {
+        let near = text.parse::<Timestamp>().is_ok_and(|time| {
+            let apart = Timestamp::now().duration_since(time).abs();
+            apart < SignedDuration::from_hours(48)
+        });
+        match text.split_once('.') {
+            _ if !near || self.written.contains(text) => text.to_owned(),
+            Some((_, fraction)) if fraction.len() == 7 => "<microtime>".to_owned(),
+            Some((_, fraction)) => format!("<time with {} digits>", fraction.len() - 1),
+            None => "<time>".to_owned(),
+        }
+    }
+}
+
+/// The resourceVersion of an object's metadata.
+fn object_version(map: &Map<String, Value>, place: Place) -> Option<u64> {
+    if place == Place::ListMetadata {
+        return None;
+    }
+    map.get("resourceVersion")?.as_str()?.parse().ok().filter(|version| *version > 0)
+}
