@@ -11,6 +11,7 @@
 //! | allocated cluster IPs and node ports | `<cluster ip 1>`, `<node port 1>` | which are the same |
 //! | continue tokens, service account tokens | `<continue>`, `<token>` | that they are there |
 //! | ages in tables | `<age>` | that it is one |
+//! | `managedFields` | sorted without their times | whether they were sorted with them |
 //!
 //! What a case itself writes stays as it is.
 
@@ -270,6 +271,7 @@ impl Names {
                     }
                     _ => value,
                 },
+                ("managedFields", Value::Array(entries)) => self.value(ordered(entries), Place::Within),
                 ("cells", Value::Array(_)) => {
                     let Value::Array(cells) = value else { return (key, Value::Null) };
                     let age = |cell: Value| match cell {
@@ -334,10 +336,58 @@ impl Names {
     }
 }
 
+/// Entries of managedFields are sorted by time too, whose seconds may pass anywhere: so they are sorted without it here,
+/// and a mark is added where the order with it is wrong.
+fn ordered(entries: &[Value]) -> Value {
+    let text = |entry: &Value, key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let rank = |entry: &Value, time: &str| {
+        let [operation, manager, version, subresource] =
+            ["operation", "manager", "apiVersion", "subresource"].map(|key| text(entry, key));
+        [operation, time.to_owned(), manager, version, subresource]
+    };
+    let sorted = entries.is_sorted_by_key(|entry| rank(entry, &text(entry, "time")));
+    let mut entries = entries.to_vec();
+    entries.sort_by_key(|entry| rank(entry, ""));
+    if !sorted {
+        entries.push("<out of order>".into());
+    }
+    Value::Array(entries)
+}
+
 /// The resourceVersion of an object's metadata.
 fn object_version(map: &Map<String, Value>, place: Place) -> Option<u64> {
     if place == Place::ListMetadata {
         return None;
     }
     map.get("resourceVersion")?.as_str()?.parse().ok().filter(|version| *version > 0)
+}
+
+#[test]
+fn what_differs_from_run_to_run_has_names() {
+    let case: Case = serde_saphyr::from_str(
+        "{name: x, steps: [{request: GET /a}, {request: GET /b, only: /items}, {request: GET /c?watch=1}]}",
+    )
+    .unwrap();
+    let answer = |number: usize, body: Value| {
+        let body = if number == 2 { body.to_string() + "\n" } else { body.to_string() };
+        Raw::new(&Response { status: 200, headers: vec![], body: body.into_bytes() }, &case.steps[number])
+    };
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let uid = "01234567-89ab-cdef-0123-456789abcdef";
+    let object = |version: &str| {
+        serde_json::json!({"metadata": {
+            "generateName": "a-", "name": "a-bcdfg", "namespace": "bat-1", "uid": uid, "resourceVersion": version,
+            "creationTimestamp": now, "annotations": {"old": "2001-01-01T00:00:00Z"},
+        }})
+    };
+    let mut list = serde_json::json!({"kind": "List", "metadata": {"resourceVersion": "99"}});
+    list["items"] = vec![object("7")].into();
+    let event = serde_json::json!({"type": "ADDED", "object": object("9")});
+    let texts = normalise(&case, "bat-1", vec![answer(0, list.clone()), answer(1, list), answer(2, event)]);
+    let expected = "200\nitems:\n- metadata:\n    annotations: {old: \"2001-01-01T00:00:00Z\"}\n    creationTimestamp: <time>\n    \
+                    generateName: a-\n    name: a-<suffix 1>\n    namespace: \"{ns}\"\n    resourceVersion: <rv 1>\n    \
+                    uid: <uid 1>\nkind: List\nmetadata: {resourceVersion: <list rv>}\n";
+    assert_eq!(texts[0], expected);
+    assert!(texts[1].starts_with("200\n- metadata:"), "{}", texts[1]);
+    assert!(texts[2].contains("resourceVersion: <rv 2>"), "{}", texts[2]);
 }

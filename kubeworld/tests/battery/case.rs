@@ -69,6 +69,26 @@ pub(crate) struct Step {
     pub(crate) answer: Option<String>,
 }
 
+impl Step {
+    /// A step of a sequence that a seed gives.
+    pub(crate) fn new(request: &str, kind: Option<&str>, body: Option<Value>) -> Self {
+        Self {
+            request: request.to_owned(),
+            user: None,
+            headers: BTreeMap::new(),
+            kind: kind.map(str::to_owned),
+            accept: None,
+            body,
+            save: BTreeMap::new(),
+            until: None,
+            only: None,
+            keep: vec![],
+            quiet: false,
+            answer: None,
+        }
+    }
+}
+
 /// A difference from the real server that is meant.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -187,4 +207,23 @@ impl Area {
 fn literal(text: &str) -> Vec<String> {
     let lines = text.lines().map(|line| format!("      {line}"));
     std::iter::once(format!("{ANSWER} |")).chain(lines).collect()
+}
+
+#[test]
+fn answers_are_written_between_the_lines_of_people() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.yaml");
+    let text = "# Head.\n- name: one\n  steps:\n  - request: GET /a\n    answer: |\n      200\n      old\n    quiet: false\n  # Said.\n  - request: GET /b\n    quiet: true\n\n- name: two\n  steps:\n  - request: GET /c\n    body:\n      x: 1\n";
+    std::fs::write(&file, text).unwrap();
+    let area = Area::read(&file).unwrap();
+    let answers = |texts: &[&str]| Ok(texts.iter().map(|text| Some((*text).to_owned())).collect());
+    let recorded =
+        vec![(area.cases[0].clone(), answers(&["200\nnew", "unseen"])), (area.cases[1].clone(), answers(&["404"]))];
+    area.record(&recorded).unwrap();
+    let expected = "# Head.\n- name: one\n  steps:\n  - request: GET /a\n    quiet: false\n    answer: |\n      200\n      new\n  # Said.\n  - request: GET /b\n    quiet: true\n\n- name: two\n  steps:\n  - request: GET /c\n    body:\n      x: 1\n    answer: |\n      404\n";
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
+    let again = Area::read(&file).unwrap();
+    again.record(&recorded).unwrap();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
+    assert_eq!(again.cases[0].steps[0].answer.as_deref(), Some("200\nnew\n"));
 }
