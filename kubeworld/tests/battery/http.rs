@@ -52,10 +52,11 @@ pub(crate) fn exchange(mut stream: impl Read + Write, request: &Request) -> anyh
     let mut bytes = Vec::new();
     // Not every server takes leave of TLS before it closes; the framing of HTTP says whether all is here.
     let end = stream.read_to_end(&mut bytes);
-    parse(&bytes).with_context(|| format!("sent: {sent:?}, then read {} bytes: {end:?}", bytes.len()))
+    parse(&bytes, request.method == "HEAD")
+        .with_context(|| format!("sent: {sent:?}, then read {} bytes: {end:?}", bytes.len()))
 }
 
-fn parse(bytes: &[u8]) -> anyhow::Result<Response> {
+fn parse(bytes: &[u8], head_only: bool) -> anyhow::Result<Response> {
     let end = find(bytes, b"\r\n\r\n").context("no end of the head")?;
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let rest = &bytes[end + 4..];
@@ -63,7 +64,7 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Response> {
     let status_line = lines.next().unwrap_or_default();
     let status: u16 = status_line.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status")?;
     if status == 100 {
-        return parse(rest);
+        return parse(rest, head_only);
     }
     let headers: Vec<(String, String)> = lines
         .filter_map(|line| line.split_once(':'))
@@ -72,6 +73,9 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Response> {
     let mut response = Response { status, headers, body: Vec::new() };
     let chunked = response.header("transfer-encoding").any(|coding| coding == "chunked");
     let length = response.header("content-length").find_map(|length| length.parse::<usize>().ok());
+    if head_only {
+        return Ok(response);
+    }
     response.body = match (chunked, length) {
         (true, _) => unchunk(rest)?,
         (false, Some(length)) => rest.get(..length).context("the body is cut short")?.to_vec(),
@@ -101,8 +105,8 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
 #[test]
 fn chunks_are_joined() {
     let answer =
-        parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n");
+        parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n", false);
     let answer = answer.unwrap();
     assert_eq!((answer.status, answer.body.as_slice()), (200, b"abc0123456789".as_slice()));
-    assert!(parse(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc").is_err());
+    assert!(parse(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", false).is_err());
 }

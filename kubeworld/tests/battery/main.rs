@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
-use crate::case::{Area, Difference};
-use crate::run::{Provider, outcome};
+use crate::case::{Area, Case, Difference};
+use crate::run::{Answers, Provider, outcome};
 
 #[test]
 fn real_battery() -> anyhow::Result<()> {
@@ -76,6 +76,9 @@ fn record(provider: &dyn Provider) -> anyhow::Result<()> {
         let recorded: Vec<_> = answers.iter().filter(|(case, _)| case.area == area.name).cloned().collect();
         area.record(&recorded).with_context(|| format!("recording {}", area.file.display()))?;
     }
+    let without = |(case, answers): &(Case, Answers)| Some(format!("{}: {}", case.title(), answers.as_ref().err()?));
+    let without: Vec<String> = answers.iter().filter_map(without).collect();
+    ensure!(without.is_empty(), "not recorded:\n{}", without.join("\n"));
     Ok(())
 }
 

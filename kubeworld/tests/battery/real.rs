@@ -15,20 +15,13 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::http::{Request, Response, exchange};
-use crate::run::Provider;
+use crate::run::{ANSWER_WITHIN, Provider, USERS, bearer};
 
 /// Where the programs are; as the test rig has it.
 const ASSETS_VARIABLE: &str = "ISOCHRONE_KUBE_ASSETS";
 
 /// A start takes 6 s on two idle cores; on busy ones much longer.
 const READY_WITHIN: Duration = Duration::from_secs(180);
-
-/// A watch lasts a second, a slow answer some: more is a server that hangs.
-const ANSWER_WITHIN: Duration = Duration::from_secs(90);
-
-/// token, name, uid, groups.
-const USERS: [(&str, &str); 4] =
-    [("admin", "system:masters"), ("alice", "developers"), ("bob", ""), ("carol", "auditors,developers")];
 
 /// etcd and kube-apiserver.
 pub(crate) struct Server {
@@ -132,10 +125,7 @@ impl Provider for Server {
     }
 
     fn credentials(&self, user: &str) -> Vec<(String, String)> {
-        if user == "nobody" {
-            return vec![];
-        }
-        vec![("Authorization".to_owned(), format!("Bearer token-of-{user}"))]
+        bearer(user)
     }
 }
 

@@ -31,6 +31,18 @@ const THREADS: usize = 6;
 /// How long the real server takes to serve a new kind, at most: seconds on a busy machine.
 const UNTIL_WITHIN: Duration = Duration::from_secs(40);
 
+/// A watch lasts a second, a slow answer some: more is a server that hangs.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(90);
+
+/// Names and groups of those who have tokens.
+pub(crate) const USERS: [(&str, &str); 4] =
+    [("admin", "system:masters"), ("alice", "developers"), ("bob", ""), ("carol", "auditors,developers")];
+
+/// The token of a user; `nobody` has none, and a name that is none has a wrong one.
+pub(crate) fn bearer(user: &str) -> Vec<(String, String)> {
+    if user == "nobody" { vec![] } else { vec![("Authorization".to_owned(), format!("Bearer token-of-{user}"))] }
+}
+
 /// Runs the fixtures, then every case whose title contains `only`.
 pub(crate) fn all(provider: &dyn Provider, areas: &[Area], only: &str) -> anyhow::Result<Vec<(Case, Answers)>> {
     let fixtures = Area::read(&crate::dir().join("fixtures.yaml")).context("reading the fixtures")?;
