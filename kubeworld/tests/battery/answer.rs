@@ -11,6 +11,7 @@
 //! | allocated cluster IPs and node ports | `<cluster ip 1>`, `<node port 1>` | which are the same |
 //! | continue tokens, service account tokens | `<continue>`, `<token>` | that they are there |
 //! | ages in tables | `<age>` | that it is one |
+//! | bookmarks that do not end a list | nothing | (they come when they come) |
 //! | `managedFields` | sorted without their times | whether they were sorted with them |
 //!
 //! What a case itself writes stays as it is.
@@ -61,7 +62,8 @@ impl Raw {
         let text = String::from_utf8_lossy(&response.body).into_owned();
         let lines = || text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>();
         let watch = ["watch=1", "watch=true"].iter().any(|word| step.request.contains(word)) && response.status == 200;
-        let body = if watch && let Ok(events) = lines() {
+        let body = if watch && let Ok(mut events) = lines() {
+            events.retain(|event| event["type"] != "BOOKMARK" || event.to_string().contains("initial-events-end"));
             Body::Events(events)
         } else {
             serde_json::from_str(&text).map_or(Body::Text(text), Body::Json)
@@ -71,6 +73,11 @@ impl Raw {
             (_, body) => body,
         };
         let body = match body {
+            Body::Json(mut value) if step.any_order => {
+                sort_causes(&mut value);
+                sort_lists(&mut value);
+                Body::Json(value)
+            }
             Body::Json(mut value) if !step.keep.is_empty() => {
                 keep(&mut value, &step.keep);
                 Body::Json(value)
@@ -88,6 +95,37 @@ impl Raw {
             Body::Text(_) => None,
         }
     }
+}
+
+/// Sorts all lists of objects.
+fn sort_lists(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.values_mut().for_each(sort_lists),
+        Value::Array(items) => {
+            items.iter_mut().for_each(sort_lists);
+            if items.iter().all(Value::is_object) {
+                items.sort_by_key(Value::to_string);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Sorts what is wrong, and takes it out of the message, where it must be the same.
+fn sort_causes(status: &mut Value) {
+    let text = |cause: &Value, key: &str| cause[key].as_str().unwrap_or_default().to_owned();
+    let Some(causes) = status.pointer_mut("/details/causes").and_then(Value::as_array_mut) else { return };
+    let told = |cause: &Value| format!("{}: {}", text(cause, "field"), text(cause, "message"));
+    let (all, conflicts) = (causes.iter().map(told).collect::<Vec<_>>().join(", "), causes.len());
+    causes.sort_by_key(|cause| ["field", "message", "reason"].map(|key| text(cause, key)));
+    let message = text(status, "message");
+    let message = message.replace(&format!("[{all}]"), "[<the causes>]");
+    // Conflicts are told by manager.
+    let message = match message.split_once(&format!("{conflicts} conflicts: ")) {
+        Some((start, _)) => format!("{start}<the conflicts>"),
+        None => message,
+    };
+    status["message"] = message.into();
 }
 
 /// Lists may hold what other cases made; what is kept is what this one looks at.
@@ -166,8 +204,12 @@ static UID: LazyLock<Regex> = LazyLock::new(|| pattern("[0-9a-f]{8}-[0-9a-f]{4}-
 static TIME: LazyLock<Regex> = LazyLock::new(|| pattern(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)"));
 static CURRENT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(Too large resource version: \d+, current: )\d+"));
 static TOO_OLD: LazyLock<Regex> = LazyLock::new(|| pattern(r"(too old resource version: \d+ )\(\d+\)"));
-static IN_META: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(ResourceVersion in (?:precondition|object meta): )(\d+)"));
+static IN_TEXT: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r#"(ResourceVersion in object meta: |ResourceVersion in record \(|"resourceVersion":")(\d+)"#)
+});
+/// An object that a message quotes, as Go quotes it.
+static QUOTED: LazyLock<Regex> = LazyLock::new(|| pattern(r#""\{\\"(?:[^"\\]|\\.)*\}""#));
+static PORT: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b(\d+:)(3[0-2]\d{3})/"));
 static AGE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\d+[smh]$"));
 /// The network of Services that the providers are given.
 static ADDRESS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b10\.96\.\d+\.\d+\b"));
@@ -198,9 +240,7 @@ impl Names {
     fn learn(&mut self, value: &Value, place: Place) {
         match value {
             Value::Object(map) => {
-                if let Some(version) = object_version(map, place)
-                    && !self.written.contains(&version.to_string())
-                {
+                if let Some(version) = object_version(map, place) {
                     self.versions.insert(version, 0);
                 }
                 if let (Some(Value::String(start)), Some(Value::String(name))) =
@@ -210,7 +250,8 @@ impl Names {
                     && !self.texts.iter().any(|(from, _)| from == name)
                 {
                     self.suffixes += 1;
-                    self.texts.push((name.clone(), format!("{start}<suffix {}>", self.suffixes)));
+                    // Before the namespace, which may be part of the name.
+                    self.texts.insert(0, (name.clone(), format!("{start}<suffix {}>", self.suffixes)));
                 }
                 for (key, value) in map {
                     self.learn(value, place.of(key, map));
@@ -264,13 +305,9 @@ impl Names {
                 },
                 ("continue", Value::String(text)) if !text.is_empty() => "<continue>".into(),
                 ("token", Value::String(text)) if text.starts_with("eyJ") => "<token>".into(),
-                ("nodePort" | "healthCheckNodePort", Value::Number(port)) => match port.as_u64() {
-                    Some(port) if !self.written.contains(&port.to_string()) => {
-                        let next = self.ports.len() + 1;
-                        Value::String(format!("<node port {}>", self.ports.entry(port).or_insert(next)))
-                    }
-                    _ => value,
-                },
+                ("nodePort" | "healthCheckNodePort", Value::Number(port)) => {
+                    port.as_u64().map_or(value.clone(), |port| self.port(port))
+                }
                 ("managedFields", Value::Array(entries)) => self.value(ordered(entries), Place::Within),
                 ("cells", Value::Array(_)) => {
                     let Value::Array(cells) = value else { return (key, Value::Null) };
@@ -288,7 +325,13 @@ impl Names {
     }
 
     fn string(&mut self, text: &str) -> String {
-        let mut text = text.to_owned();
+        // The order of keys in there is that of Go's fields.
+        let sorted = |found: &Captures<'_>| {
+            let inner = serde_json::from_str::<String>(&found[0]).ok();
+            let inner = inner.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+            inner.map_or(found[0].to_owned(), |value| format!("<quoted {value}>"))
+        };
+        let mut text = QUOTED.replace_all(text, sorted).into_owned();
         for (from, to) in &self.texts {
             if text.contains(from.as_str()) {
                 text = text.replace(from, to);
@@ -303,7 +346,17 @@ impl Names {
             Some(rank) => format!("{}<rv {rank}>", &found[1]),
             None => found[0].to_owned(),
         };
-        IN_META.replace_all(&text, version).into_owned()
+        text = IN_TEXT.replace_all(&text, version).into_owned();
+        let port = |found: &Captures<'_>| format!("{}{}/", &found[1], self.port(found[2].parse().unwrap_or_default()));
+        PORT.replace_all(&text, port).into_owned()
+    }
+
+    fn port(&mut self, port: u64) -> Value {
+        if self.written.contains(&port.to_string()) {
+            return port.into();
+        }
+        let next = self.ports.len() + 1;
+        format!("<node port {}>", self.ports.entry(port).or_insert(next)).into()
     }
 
     fn uid(&mut self, uid: &str) -> String {

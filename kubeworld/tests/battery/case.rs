@@ -62,6 +62,9 @@ pub(crate) struct Step {
     /// Keeps those elements of a list whose name is among these: for lists that hold more than the case made.
     #[serde(default)]
     pub(crate) keep: Vec<String>,
+    /// The real server walks a map, so what it lists (causes, resources, rules) comes in any order.
+    #[serde(default, rename = "any-order")]
+    pub(crate) any_order: bool,
     /// The step only prepares: it must succeed, and its answer does not matter.
     #[serde(default)]
     pub(crate) quiet: bool,
@@ -83,6 +86,7 @@ impl Step {
             until: None,
             only: None,
             keep: vec![],
+            any_order: false,
             quiet: false,
             answer: None,
         }
@@ -140,7 +144,8 @@ impl Case {
 impl Area {
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(file)?;
-        let options = serde_saphyr::options! { budget: None };
+        // `y` is a letter here, as in YAML 1.2.
+        let options = serde_saphyr::options! { budget: None, strict_booleans: true };
         let mut cases: Vec<Case> = serde_saphyr::from_str_with_options(&text, options)?;
         let name = file.file_stem().and_then(|stem| stem.to_str()).context("a file name")?.to_owned();
         for case in &mut cases {

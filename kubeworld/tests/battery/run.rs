@@ -35,8 +35,13 @@ const UNTIL_WITHIN: Duration = Duration::from_secs(40);
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 
 /// Names and groups of those who have tokens.
-pub(crate) const USERS: [(&str, &str); 4] =
-    [("admin", "system:masters"), ("alice", "developers"), ("bob", ""), ("carol", "auditors,developers")];
+pub(crate) const USERS: [(&str, &str); 5] = [
+    ("admin", "system:masters"),
+    ("alice", "developers"),
+    ("bob", ""),
+    ("carol", "auditors,developers"),
+    ("erin", "auditors"),
+];
 
 /// The token of a user; `nobody` has none, and a name that is none has a wrong one.
 pub(crate) fn bearer(user: &str) -> Vec<(String, String)> {
