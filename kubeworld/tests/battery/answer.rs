@@ -73,16 +73,17 @@ impl Raw {
             (_, body) => body,
         };
         let body = match body {
-            Body::Json(mut value) if step.any_order => {
-                sort_causes(&mut value);
-                sort_lists(&mut value);
+            Body::Json(mut value) => {
+                if !step.keep.is_empty() {
+                    keep(&mut value, &step.keep);
+                }
+                if step.any_order {
+                    sort_causes(&mut value);
+                    sort_lists(&mut value);
+                }
                 Body::Json(value)
             }
-            Body::Json(mut value) if !step.keep.is_empty() => {
-                keep(&mut value, &step.keep);
-                Body::Json(value)
-            }
-            body => body,
+            body @ (Body::Events(_) | Body::Text(_)) => body,
         };
         Self { status: response.status, headers, body }
     }
@@ -205,7 +206,9 @@ static TIME: LazyLock<Regex> = LazyLock::new(|| pattern(r"\d{4}-\d\d-\d\dT\d\d:\
 static CURRENT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(Too large resource version: \d+, current: )\d+"));
 static TOO_OLD: LazyLock<Regex> = LazyLock::new(|| pattern(r"(too old resource version: \d+ )\(\d+\)"));
 static IN_TEXT: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r#"(ResourceVersion in object meta: |ResourceVersion in record \(|"resourceVersion":")(\d+)"#)
+    pattern(
+        r#"(ResourceVersion in object meta: |ResourceVersion in record \(|"resourceVersion":"|resourceVersion: ")(\d+)"#,
+    )
 });
 /// An object that a message quotes, as Go quotes it.
 static QUOTED: LazyLock<Regex> = LazyLock::new(|| pattern(r#""\{\\"(?:[^"\\]|\\.)*\}""#));

@@ -125,6 +125,7 @@ pub(crate) fn accept(word: &str) -> &str {
         "table" => "application/json;as=Table;v=v1;g=meta.k8s.io",
         "metadata" => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
         "metadata-list" => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        "yaml" => "application/yaml",
         "discovery" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
         other => other,
     }
