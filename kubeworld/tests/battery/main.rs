@@ -1,0 +1,106 @@
+//! One battery of cases for the Kubernetes API, its answers recorded from a real kube-apiserver.
+//!
+//! `cases/*.yaml` holds the cases, a file for each area. People write the requests; the answers are what the real server
+//! said, in a form in which what differs from run to run has names (see [`answer`]). `real_battery` sends all to a real
+//! server, `battery` to kubeworld; both compare whole answers, so kubeworld cannot drift from what it stands for.
+//!
+//! - `BATTERY_RECORD=1 cargo test -p kubeworld --test battery real_battery` writes the answers anew; read the diff.
+//! - `BATTERY_ONLY=text` runs only the cases whose area and name contain the text.
+//!
+//! Absent: anything that a controller does (the real server runs without its controller manager), and the admission of
+//! service accounts, which needs one.
+
+mod answer;
+mod case;
+mod diff;
+mod http;
+mod print;
+mod real;
+mod run;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+
+use crate::case::{Area, Case, Difference};
+use crate::run::{Answers, Provider, outcome};
+
+#[test]
+fn real_battery() -> anyhow::Result<()> {
+    let server = real::Server::start()?;
+    if std::env::var_os("BATTERY_RECORD").is_some() {
+        return record(&server);
+    }
+    check(&server, &[])
+}
+
+/// Sends every case and compares. A case that cannot be compared fails; a difference counts unless it is listed, and a
+/// listed one that does not occur fails, so that the list stays short.
+fn check(provider: &dyn Provider, allowed: &[Difference]) -> anyhow::Result<()> {
+    let areas = areas()?;
+    let only = only();
+    let answers = run::all(provider, &areas, &only)?;
+    let mut steps = 0;
+    let mut failures = Vec::new();
+    let mut unused: Vec<&Difference> = allowed.iter().filter(|one| one.case.contains(&only)).collect();
+    for (case, got) in &answers {
+        for (number, step) in case.steps.iter().enumerate() {
+            steps += 1;
+            let listed = unused.iter().position(|one| one.case == case.title() && one.step == number + 1);
+            match (outcome(step, got, number), listed) {
+                (Ok(()), _) => {}
+                (Err(_), Some(listed)) => {
+                    unused.swap_remove(listed);
+                }
+                (Err(what), None) => {
+                    failures.push(format!("{}, step {} ({}):\n{what}", case.title(), number + 1, step.request));
+                    // What follows differs because of this one.
+                    break;
+                }
+            }
+        }
+    }
+    println!("{} cases, {steps} steps, {} failures", answers.len(), failures.len());
+    if let Some(report) = std::env::var_os("BATTERY_REPORT") {
+        std::fs::write(report, failures.join("\n\n")).context("writing the report")?;
+    }
+    ensure!(failures.is_empty(), "{}\n\n{} cases failed", failures.join("\n\n"), failures.len());
+    ensure!(unused.is_empty(), "listed as different, but equal: {unused:#?}");
+    Ok(())
+}
+
+fn record(provider: &dyn Provider) -> anyhow::Result<()> {
+    let areas = areas()?;
+    let answers = run::all(provider, &areas, &only())?;
+    for area in &areas {
+        let recorded: Vec<_> = answers.iter().filter(|(case, _)| case.area == area.name).cloned().collect();
+        area.record(&recorded).with_context(|| format!("recording {}", area.file.display()))?;
+    }
+    let without = |(case, answers): &(Case, Answers)| Some(format!("{}: {}", case.title(), answers.as_ref().err()?));
+    let without: Vec<String> = answers.iter().filter_map(without).collect();
+    ensure!(without.is_empty(), "not recorded:\n{}", without.join("\n"));
+    Ok(())
+}
+
+fn only() -> String {
+    std::env::var("BATTERY_ONLY").unwrap_or_default()
+}
+
+fn dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/battery")
+}
+
+fn areas() -> anyhow::Result<Vec<Area>> {
+    let dir = dir().join("cases");
+    let mut files = std::fs::read_dir(&dir)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
+    files.sort();
+    files.iter().map(|file| Area::read(file).with_context(|| format!("reading {}", file.display()))).collect()
+}
+
+#[test]
+fn the_cases_can_be_read() -> anyhow::Result<()> {
+    let cases: usize = areas()?.iter().map(|area| area.cases.len()).sum();
+    let fixtures = Area::read(&dir().join("fixtures.yaml")).context("reading the fixtures")?;
+    println!("{cases} cases, {} fixtures", fixtures.cases.len());
+    Ok(())
+}
