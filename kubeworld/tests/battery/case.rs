@@ -143,6 +143,11 @@ impl Case {
 }
 
 impl Area {
+    /// Cases that no file holds.
+    pub(crate) fn generated(name: &str, cases: Vec<Case>) -> Self {
+        Self { name: name.to_owned(), file: PathBuf::new(), text: String::new(), cases }
+    }
+
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(file)?;
         // `y` is a letter here, as in YAML 1.2.

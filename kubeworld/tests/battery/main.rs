@@ -14,7 +14,9 @@ mod answer;
 mod case;
 mod diff;
 mod http;
+mod memory;
 mod print;
+mod random;
 mod real;
 mod run;
 
@@ -26,12 +28,45 @@ use crate::case::{Area, Case, Difference};
 use crate::run::{Answers, Provider, outcome};
 
 #[test]
+fn battery() -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(dir().join("differences.yaml"))?;
+    check(&memory::Server::start()?, &serde_saphyr::from_str::<Vec<Difference>>(&text)?)
+}
+
+#[test]
 fn real_battery() -> anyhow::Result<()> {
     let server = real::Server::start()?;
     if std::env::var_os("BATTERY_RECORD").is_some() {
         return record(&server);
     }
     check(&server, &[])
+}
+
+/// How many sequences run, of [`random::STEPS`] steps each; `BATTERY_SEQUENCES` asks for more.
+const SEQUENCES: u64 = 60;
+
+/// Both servers run the same sequences; `BATTERY_SEED` gives the first seed.
+#[test]
+fn real_random_sequences() -> anyhow::Result<()> {
+    let number = |name: &str, else_: u64| std::env::var(name).ok().map_or(Ok(else_), |text| text.parse());
+    let (first, count) = (number("BATTERY_SEED", 1)?, number("BATTERY_SEQUENCES", SEQUENCES)?);
+    println!("seeds {first} to {}, {} steps", first + count - 1, count as usize * random::STEPS);
+    let (real, memory) = (real::Server::start()?, memory::Server::start()?);
+    let area = Area::generated("random", (first..first + count).map(random::case).collect());
+    let expected = run::all(&real, std::slice::from_ref(&area), "")?;
+    let got = run::all(&memory, std::slice::from_ref(&area), "")?;
+    let mut failures = Vec::new();
+    for ((case, expected), (_, got)) in expected.iter().zip(&got) {
+        if let Err(what) = random::compare(case, expected, got) {
+            failures.push(what);
+        }
+    }
+    if let Some(report) = std::env::var_os("BATTERY_REPORT") {
+        std::fs::write(report, failures.join("\n\n")).context("writing the report")?;
+    }
+    println!("{} of {count} sequences differ", failures.len());
+    ensure!(failures.is_empty(), "{}", failures.join("\n\n"));
+    Ok(())
 }
 
 /// Sends every case and compares. A case that cannot be compared fails; a difference counts unless it is listed, and a
