@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::api::User;
 use crate::status::Status;
 
-pub(crate) use impersonation::{Mode, wanted};
+pub(crate) use impersonation::wanted;
 use rule::Rule;
 
 /// The group of roles and bindings.

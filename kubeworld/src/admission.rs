@@ -5,13 +5,42 @@ use serde_json::Value;
 
 use crate::api::State;
 use crate::handle::Call;
+use crate::kinds;
 use crate::status::{Cause, Status};
 
 /// Namespaces that nobody can delete.
 const KEPT: [&str; 3] = ["default", "kube-system", "kube-public"];
 
+/// What admission of one kind may ask of other objects.
+struct Others<'a>(&'a State);
+
+impl kinds::admission::Lookup for Others<'_> {
+    fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+        Some(self.0.store.get(&format!("{group}/{resource}"), namespace, name)?.value())
+    }
+
+    fn all(&self, group: &str, resource: &str) -> Vec<Value> {
+        self.0.store.list(&format!("{group}/{resource}"), "").map(|object| object.value()).collect()
+    }
+
+    fn suffix(&self) -> String {
+        // From what is there, so that equal worlds give equal names.
+        const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+        let mut number = self.0.store.revision().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+        let mut out = String::new();
+        for _ in 0..5 {
+            out.push(char::from(LETTERS[(number % LETTERS.len() as u64) as usize]));
+            number /= LETTERS.len() as u64;
+        }
+        out
+    }
+}
+
 /// The plugin `NamespaceLifecycle`.
 pub(crate) fn before_create(state: &State, call: &Call<'_>, value: &mut Value) -> Result<(), Status> {
+    if call.resource.custom().is_none() && !call.resource.namespaced {
+        return complete(state, call, value);
+    }
     if !call.resource.namespaced {
         return Ok(());
     }
@@ -34,11 +63,23 @@ pub(crate) fn before_create(state: &State, call: &Call<'_>, value: &mut Value) -
         }
         return Err(status);
     }
-    Ok(())
+    if call.resource.custom().is_some() { Ok(()) } else { complete(state, call, value) }
 }
 
-pub(crate) fn before_update(_state: &State, _call: &Call<'_>, _new: &mut Value, _old: &Value) -> Result<(), Status> {
-    Ok(())
+/// What the plugins fill in.
+fn complete(state: &State, call: &Call<'_>, value: &mut Value) -> Result<(), Status> {
+    let accounts = state.options.service_account_admission;
+    let result = kinds::admission::admit_create(call.resource.as_kind(), value, &Others(state), accounts);
+    result.map_err(|why| {
+        let name = value["metadata"]["name"].as_str().unwrap_or_default();
+        Status::forbidden(&call.resource.group, &call.resource.plural, name, &why)
+    })
+}
+
+pub(crate) fn before_update(call: &Call<'_>, new: &mut Value, old: &Value) {
+    if call.resource.custom().is_none() {
+        kinds::admission::admit_update(call.resource.as_kind(), new, old);
+    }
 }
 
 /// Rights that somebody hands on must be held: roles and their bindings.

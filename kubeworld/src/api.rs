@@ -23,6 +23,8 @@ pub struct Options {
     pub seed: u64,
     /// Addresses of Services.
     pub service_addresses: Ipv4Net,
+    /// Whether a pod needs a service account, which gives it a token: the plugin `ServiceAccount`.
+    pub service_account_admission: bool,
     /// The version that `/version` names.
     pub version: String,
 }
@@ -33,6 +35,7 @@ impl Default for Options {
             seed: 0,
             // What kubeadm gives Services.
             service_addresses: Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 96, 0, 0), 16),
+            service_account_admission: true,
             version: "v1.37.2".to_owned(),
         }
     }

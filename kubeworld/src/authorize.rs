@@ -26,14 +26,20 @@ fn verb(method: &Method, target: &Target, query: &Query) -> &'static str {
     }
 }
 
-fn attributes<'a>(method: &Method, target: &'a Target, query: &Query) -> Attributes<'a> {
+fn attributes<'a>(method: &Method, target: &'a Target, query: &'a Query) -> Attributes<'a> {
+    // A list or a watch of one object by its name is about that object.
+    let selected = query.get("fieldSelector").strip_prefix("metadata.name=").filter(|name| !name.contains(','));
+    let name = match selected {
+        Some(selected) if target.name.is_empty() && *method == Method::GET => selected.trim_start_matches('='),
+        Some(_) | None => &target.name,
+    };
     Attributes {
         verb: verb(method, target, query),
         target: access::Target::Resource {
             group: &target.group,
             resource: &target.plural,
             subresource: &target.subresource,
-            name: &target.name,
+            name,
             namespace: &target.namespace,
         },
     }

@@ -23,9 +23,18 @@ pub(crate) struct Parsed {
 /// # Errors
 /// As text, when it is no JSON.
 pub(crate) fn json(bytes: &[u8]) -> Result<Parsed, String> {
+    read_json(bytes, false)
+}
+
+/// The same for a body that goes into a Go struct: of a map that is there twice both count.
+pub(crate) fn json_into_struct(bytes: &[u8]) -> Result<Parsed, String> {
+    read_json(bytes, true)
+}
+
+fn read_json(bytes: &[u8], join: bool) -> Result<Parsed, String> {
     let mut duplicates = Vec::new();
     let mut path = String::new();
-    let seed = Strict { path: &mut path, duplicates: &mut duplicates };
+    let seed = Strict { path: &mut path, duplicates: &mut duplicates, join };
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = seed.deserialize(&mut reader).map_err(|error| go_words(bytes, &error))?;
     if reader.end().is_err() {
@@ -61,6 +70,7 @@ fn go_words(bytes: &[u8], error: &serde_json::Error) -> String {
         text if text.starts_with("expected `,` or `}`") => "after object key:value pair",
         text if text.starts_with("expected `,` or `]`") => "after array element",
         text if text.starts_with("expected `:`") => "after object key",
+        text if text.starts_with("recursion limit") => return format!("invalid character {found:?} exceeded max depth"),
         text => return text,
     };
     format!("invalid character {found:?} {context}")
@@ -76,14 +86,25 @@ pub(crate) fn yaml(bytes: &[u8]) -> Result<Parsed, String> {
     }
     let text = std::str::from_utf8(bytes).map_err(|error| format!("error converting YAML to JSON: {error}"))?;
     let value = serde_saphyr::from_str::<Value>(text)
-        .map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))?;
+        .map_err(|error| format!("error converting YAML to JSON: yaml: {}", yaml_words(&error.to_string())))?;
     Ok(Parsed { value, strict: Vec::new() })
+}
+
+/// What is wrong, without where: the first line of a message, behind its position.
+fn yaml_words(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    let words = match line.split_once("column ") {
+        Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, words)| words),
+        None => line,
+    };
+    words.to_owned()
 }
 
 /// Reads a value, remembering the paths of keys that are there twice.
 struct Strict<'a> {
     path: &'a mut String,
     duplicates: &'a mut Vec<String>,
+    join: bool,
 }
 
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
@@ -109,12 +130,21 @@ impl<'de> Visitor<'de> for Strict<'_> {
         Ok(Value::from(value))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::from(value))
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Value, E> {
+        match i64::try_from(value) {
+            Ok(value) => Ok(Value::from(value)),
+            // Go takes it for a float.
+            Err(_) => self.visit_f64(value as f64),
+        }
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::from(value))
+        // Go writes whole floats without a point, in their shortest digits.
+        let whole = format!("{value}");
+        Ok(match whole.parse::<i64>() {
+            Ok(whole) => Value::from(whole),
+            Err(_) => whole.parse::<u64>().map_or_else(|_| Value::from(value), Value::from),
+        })
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -142,7 +172,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         loop {
             let length = self.path.len();
             self.path.push_str(&format!("[{}]", out.len()));
-            let item = items.next_element_seed(Strict { path: self.path, duplicates: self.duplicates });
+            let item = items.next_element_seed(Strict { path: self.path, duplicates: self.duplicates, join: self.join });
             self.path.truncate(length);
             match item? {
                 Some(item) => out.push(item),
@@ -162,9 +192,13 @@ impl<'de> Visitor<'de> for Strict<'_> {
             if out.contains_key(&key) {
                 self.duplicates.push(self.path.clone());
             }
-            let value = entries.next_value_seed(Strict { path: self.path, duplicates: self.duplicates });
+            let seed = Strict { path: self.path, duplicates: self.duplicates, join: self.join };
+            let value = entries.next_value_seed(seed);
             self.path.truncate(length);
-            out.insert(key, value?);
+            match (out.get_mut(&key), value?) {
+                (Some(Value::Object(known)), Value::Object(more)) if self.join => known.extend(more),
+                (_, value) => drop(out.insert(key, value)),
+            }
         }
         Ok(Value::Object(out))
     }
@@ -198,7 +232,10 @@ fn fit_at(
     }
     let ty = schema.get(id);
     let mismatch = |found: &str, wanted: &str| {
-        Err(Mismatch(format!("json: cannot unmarshal {found} into Go struct field {within}.{path} of type {wanted}")))
+        Err(Mismatch(format!(
+            "json: cannot unmarshal {found} into Go struct field {within}.{} of type {wanted}",
+            in_go(path)
+        )))
     };
     let found = match value {
         Value::Null => return Ok(()),
@@ -246,9 +283,7 @@ fn fit_at(
             };
             for (at, item) in items.iter_mut().enumerate() {
                 let length = path.len();
-                if unknown.is_empty() || !path.is_empty() {
-                    path.push_str(&format!("[{at}]"));
-                }
+                path.push_str(&format!("[{at}]"));
                 let result = fit_at(schema, element, item, named, path, unknown);
                 path.truncate(length);
                 result?;
@@ -283,6 +318,22 @@ fn fit_at(
             Ok(())
         }
     }
+}
+
+/// A path as Go's decoder names it: without the positions in lists.
+fn in_go(path: &str) -> String {
+    let mut out = String::new();
+    let mut within = false;
+    for letter in path.chars() {
+        match letter {
+            '[' => within = true,
+            ']' => within = false,
+            '\u{1}' => break,
+            letter if !within => out.push(letter),
+            _ => {}
+        }
+    }
+    out
 }
 
 /// A type as Go names it, as far as the schema tells.

@@ -37,9 +37,13 @@ pub(crate) fn answer(state: &State, request: &Request<Bytes>, path: &str, query:
         .flat_map(|accept| accept.split(','))
         .any(|range| range.contains("as=APIGroupDiscoveryList") && range.contains("v=v2") && !range.contains("v=v2beta1"));
     let registry = &state.registry;
+    if matches!(parts.as_slice(), ["api" | "apis"]) && !aggregated && !accepts_json(request) {
+        return Err(crate::negotiate::Accept::refusal());
+    }
     Ok(match parts.as_slice() {
         [] => Answer::Other(200, root(registry)),
-        ["healthz" | "livez" | "readyz", ..] => health(&parts, query),
+        ["healthz" | "livez" | "readyz"] if !path.ends_with('/') => health(&parts, query),
+        ["healthz" | "livez" | "readyz", "ping"] => health(&parts, query),
         ["version"] => Answer::Other(200, version(state)),
         ["api"] if aggregated => listed(registry, true),
         ["apis"] if aggregated => listed(registry, false),
@@ -66,13 +70,26 @@ pub(crate) fn answer(state: &State, request: &Request<Bytes>, path: &str, query:
         ["apis", group, version] if registry.has_version(group, version) => {
             Answer::Other(200, resources(registry, group, version))
         }
-        ["openapi", "v3"] => Answer::Other(200, openapi_index(state)),
+        ["apis", group, _] if registry.groups().iter().any(|(own, _)| own == group) => {
+            return Err(crate::handle::unknown_resource());
+        }
+        ["openapi", "v3"] => {
+            Answer::Text(200, "text/plain; charset=utf-8", openapi_index(state).to_string())
+        }
         ["openapi", "v3", rest @ ..] => match openapi(state, &rest.join("/")) {
             Some(document) => Answer::Json(200, Bytes::from(document)),
             None => nowhere(),
         },
         _ => nowhere(),
     })
+}
+
+/// Whether a client takes the lists of old. A wish for an aggregated list of another version does not count.
+fn accepts_json(request: &Request<Bytes>) -> bool {
+    let accepted: Vec<&str> =
+        request.headers().get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok()).collect();
+    let mut ranges = accepted.iter().flat_map(|accept| accept.split(',')).map(str::trim).peekable();
+    ranges.peek().is_none() || ranges.any(|range| !range.contains("as=") && !range.is_empty())
 }
 
 fn server_address(request: &Request<Bytes>) -> String {
@@ -103,12 +120,12 @@ fn version(state: &State) -> Value {
 }
 
 fn root(registry: &Registry) -> Value {
-    let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
+    let mut paths = ["/api", "/api/v1", "/apis", "/apis/"].map(ToOwned::to_owned).to_vec();
     for (group, versions) in registry.groups().iter().filter(|(group, _)| !group.is_empty()) {
         paths.push(format!("/apis/{group}"));
         paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
     }
-    paths.extend(["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"].map(ToOwned::to_owned));
+    paths.extend(["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/readyz", "/version"].map(ToOwned::to_owned));
     json!({"paths": paths})
 }
 
@@ -160,7 +177,12 @@ fn resources(registry: &Registry, group: &str, version: &str) -> Value {
             out.push(entry);
         }
     }
-    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version), "resources": out})
+    let mut list =
+        json!({"kind": "APIResourceList", "groupVersion": api_version(group, version), "resources": out});
+    if !group.is_empty() {
+        list["apiVersion"] = json!("v1");
+    }
+    list
 }
 
 /// All groups at once.

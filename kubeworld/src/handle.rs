@@ -77,6 +77,9 @@ pub(crate) struct List {
 /// See [`Api::handle`].
 pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now: Timestamp) -> Reply {
     let path = request.uri().path();
+    if path.contains("//") {
+        return Reply::Whole(plain(nowhere(), request.headers()));
+    }
     let query = Query::of(request.uri().query().unwrap_or_default());
     let target = request::target(path);
     let acting = authorize::impersonated(&api.state(), request, target.as_ref(), &query, user);
@@ -98,6 +101,10 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
     if !registry.has_version(&target.group, &target.version) {
         let allowed = authorize::resource(&api.state(), &user, request.method(), &target, &query);
         return match allowed {
+            // A group that is there without this version answers for itself.
+            Ok(()) if registry.groups().iter().any(|(group, _)| *group == target.group) => {
+                Reply::Whole(refused(&unknown_resource()))
+            }
             Ok(()) => Reply::Whole(plain(nowhere(), request.headers())),
             Err(status) => Reply::Whole(refused(&status)),
         };
@@ -115,6 +122,9 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
             return Reply::Whole(refused(&unknown_resource()));
         }
         target.namespace.clear();
+    }
+    if let Some(refusal) = misplaced(&resource, &target) {
+        return Reply::Whole(refused(&refusal));
     }
     let accept = match Accept::of(request.headers()) {
         Ok(accept) => accept,
@@ -157,10 +167,25 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
     Reply::Whole(response)
 }
 
+/// Paths that name what cannot be there.
+fn misplaced(resource: &Resource, target: &request::Target) -> Option<Status> {
+    if target.name.contains('/') {
+        return Some(unknown_resource());
+    }
+    if matches!(target.name.as_str(), "." | "..") {
+        let name = &target.name;
+        return Some(Status::bad_request(format!("Name parameter invalid: {name:?}: may not be '{name}'")));
+    }
+    let nowhere = resource.namespaced && target.namespace.is_empty() && !target.name.is_empty();
+    nowhere.then(unknown_resource)
+}
+
 fn dispatch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
     if !call.subresource.is_empty() {
         let Some(subresource) = call.resource.subresource(&call.subresource).cloned() else {
-            return Err(unknown_resource());
+            // Custom kinds look for the object's storage before they look what is asked of it.
+            let known = call.resource.custom().is_some() && matches!(call.subresource.as_str(), "status" | "scale");
+            return Err(if known { call.not_found() } else { unknown_resource() });
         };
         return on_subresource(state, call, &subresource);
     }
@@ -198,8 +223,14 @@ fn dispatch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
             allowed("delete")?;
             write::delete(state, call)
         }
+        (&Method::PUT | &Method::PATCH, true) if call.resource.custom().is_some() => {
+            Err(Status::bad_request("name must be provided"))
+        }
         (&Method::DELETE, true) => {
             allowed("deletecollection")?;
+            if call.resource.namespaced && call.namespace.is_empty() {
+                return Err(method_not_allowed());
+            }
             write::delete_collection(state, call)
         }
         (_, _) => Err(method_not_allowed()),
@@ -224,6 +255,10 @@ fn on_subresource(state: &mut State, call: &Call<'_>, subresource: &Subresource)
         ("status", "patch") => write::patch(state, call),
         (_, _) => special::subresource(state, call, subresource),
     }
+}
+
+fn not_acceptable(message: String) -> Status {
+    Status { code: 406, reason: "NotAcceptable", message, details: None }
 }
 
 /// What a real server says of a path that leads nowhere.
@@ -282,7 +317,10 @@ fn plain(answer: Answer, headers: &HeaderMap) -> Response<Bytes> {
 pub(crate) fn include(query: &Query) -> Result<Include, Status> {
     let word = query.get("includeObject");
     Include::parse(word).ok_or_else(|| {
-        Status::bad_request(format!("unrecognized includeObject value: {word:?}"))
+        Status::bad_request(format!(
+            "Unable to convert to Table as requested: includeObject: Invalid value: {word:?}: must be 'Metadata', \
+             'Object', 'None', or empty"
+        ))
     })
 }
 
@@ -326,7 +364,19 @@ fn of_value(call: &Call<'_>, code: u16, value: &Value) -> Result<Response<Bytes>
 
 fn of_list(_state: &State, call: &Call<'_>, list: List) -> Result<Response<Bytes>, Status> {
     let resource = &call.resource;
+    if call.accept.one_object {
+        let what = if resource.custom().is_some() { "*unstructured.UnstructuredList".to_owned() } else {
+            format!("*{}.{}", if resource.group.is_empty() { "v1" } else { &resource.version }, resource.list_kind)
+        };
+        return Err(not_acceptable(format!(
+            "you requested PartialObjectMetadata, but the requested object is a list ({what})"
+        )));
+    }
     let mut meta = json!({"resourceVersion": list.revision.to_string()});
+    if resource.custom().is_some() && call.accept.form == Form::Whole {
+        // Lists without a type of their own always say it.
+        meta["continue"] = json!("");
+    }
     if let Some(next) = &list.next {
         meta["continue"] = json!(next);
     }
@@ -353,6 +403,7 @@ fn of_list(_state: &State, call: &Call<'_>, list: List) -> Result<Response<Bytes
         }
         Form::Metadata => {
             let items: Vec<Value> = values().map(|item| negotiate::metadata_of(&item)).collect();
+            let items = if items.is_empty() { Value::Null } else { Value::Array(items) };
             json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta,
                    "items": items})
         }

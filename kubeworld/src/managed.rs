@@ -320,7 +320,8 @@ pub(crate) fn updated(
         if let Some(before) = out.entries.get(&manager) {
             entry.fields = entry.fields.union(&before.fields);
         }
-        entry.time = Some(time_of(by.now));
+        // The real server's handler of scales does not say when.
+        entry.time = (by.subresource != "scale").then(|| time_of(by.now));
         out.entries.insert(manager, entry);
     }
     out.cap();

@@ -87,18 +87,23 @@ fn check_at(schema: &Schema, ty: TypeId, value: &Value, duplicates: bool, path: 
     let ty = schema.get(ty);
     match ty.form(Some(value)) {
         Form::Scalar => {
-            let wanted = match (ty.scalar, value) {
+            match (ty.scalar, value) {
                 (Some(schema::Scalar::Number), Value::Number(_))
                 | (Some(schema::Scalar::String), Value::String(_))
                 | (Some(schema::Scalar::Boolean), Value::Bool(_))
-                | (Some(schema::Scalar::Untyped), Value::Number(_) | Value::String(_) | Value::Bool(_)) => return,
-                (Some(schema::Scalar::Number), _) => "numeric (int or float)",
-                (Some(schema::Scalar::String), _) => "string",
-                (Some(schema::Scalar::Boolean), _) => "boolean",
-                (Some(schema::Scalar::Untyped), _) => "any scalar",
-                (None, _) => "nothing",
-            };
-            fault(path, format!("expected {wanted}, got {}", shown(value)));
+                | (Some(schema::Scalar::Untyped), Value::Number(_) | Value::String(_) | Value::Bool(_)) => {}
+                (Some(schema::Scalar::Number), _) => {
+                    fault(path, format!("expected numeric (int or float), got {}", go_type(value)));
+                }
+                (Some(schema::Scalar::String), _) => {
+                    let shown = format!("&value.valueUnstructured{{Value:{}}}", go_syntax(value));
+                    fault(path, format!("expected string, got {shown}"));
+                }
+                (Some(schema::Scalar::Boolean), _) => fault(path, format!("expected boolean, got {}", shown(value))),
+                (Some(schema::Scalar::Untyped) | None, _) => {
+                    fault(path, format!("expected any scalar, got {}", shown(value)));
+                }
+            }
         }
         Form::List(list) => {
             let Some(items) = value.as_array() else {
@@ -151,9 +156,31 @@ fn check_at(schema: &Schema, ty: TypeId, value: &Value, duplicates: bool, path: 
     }
 }
 
-/// A value as Go's `&{…}` printing shows it is nobody's wish; this is close to what the library prints for scalars.
+/// A value as Go prints a pointer to it: `&{map[a:1]}`.
 fn shown(value: &Value) -> String {
-    value.to_string()
+    format!("&{{{}}}", crate::patch::go_map(value))
+}
+
+/// A value as Go's `%#v` prints it, as far as scalars go.
+fn go_syntax(value: &Value) -> String {
+    match value {
+        Value::Null => "interface {}(nil)".to_owned(),
+        Value::Array(_) => format!("[]interface {{}}{}", crate::patch::go_map(value)),
+        Value::Object(_) => format!("map[string]interface {{}}{}", crate::patch::go_map(value)),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
+    }
+}
+
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
 }
 
 /// The fields that somebody who applies this value owns.

@@ -24,11 +24,13 @@ pub(crate) struct Accept {
     pub(crate) yaml: bool,
     /// The version of the meta group that it wants, for tables and metadata.
     pub(crate) version: &'static str,
+    /// It wants the metadata of one object, which a list has not.
+    pub(crate) one_object: bool,
 }
 
 impl Accept {
     /// JSON, whole.
-    pub(crate) const JSON: Self = Self { form: Form::Whole, yaml: false, version: "v1" };
+    pub(crate) const JSON: Self = Self { form: Form::Whole, yaml: false, version: "v1", one_object: false };
 
     /// The first range that can be served. Clients that speak protobuf read JSON as well: they look at the type of the
     /// answer.
@@ -70,16 +72,22 @@ impl Accept {
                 (Some(_), _, _) => continue,
             };
             let version = if parameter("v") == Some("v1beta1") { "v1beta1" } else { "v1" };
-            return Ok(Self { form, yaml, version });
+            let one_object = parameter("as") == Some("PartialObjectMetadata");
+            return Ok(Self { form, yaml, version, one_object });
         }
-        Err(Status {
+        Err(Self::refusal())
+    }
+
+    /// 406 with the types that there are.
+    pub(crate) fn refusal() -> Status {
+        Status {
             code: 406,
             reason: "NotAcceptable",
             message: "only the following media types are accepted: application/json, application/yaml, \
                       application/vnd.kubernetes.protobuf"
                 .to_owned(),
             details: None,
-        })
+        }
     }
 }
 

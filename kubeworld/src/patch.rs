@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::decode;
 use crate::registry::Resource;
 use crate::schema::{PatchStrategy, Schema, TypeId};
-use crate::status::{Cause, Details, Status};
+use crate::status::{Details, Status};
 
 /// The most operations of a JSON patch (the real server's limit).
 const OPERATIONS_MAX: usize = 10_000;
@@ -16,8 +16,7 @@ pub(crate) fn patch(resource: &Resource, kind: &str, object: &Value, body: &[u8]
     match kind {
         "application/json-patch+json" => json_patch(object, body),
         "application/merge-patch+json" => {
-            let parsed = decode::json(body)
-                .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+            let parsed = decode::json(body).map_err(|_| Status::bad_request("invalid JSON patch"))?;
             if !parsed.value.is_object() {
                 return Err(Status::bad_request(format!(
                     "error decoding patch: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
@@ -121,27 +120,14 @@ fn failed_operation(operation: &Value) -> String {
     }
 }
 
-/// 422 as the real server words what its own libraries refuse.
+/// 422 as the real server words what its own libraries refuse: why is for its log only.
 fn rejected(why: &str) -> Status {
+    tracing::debug!(why, "a patch does not apply");
     Status {
         code: 422,
         reason: "Invalid",
         message: "the server rejected our request due to an error in our request".to_owned(),
-        details: Some(Details {
-            causes: vec![Cause { reason: "UnexpectedServerResponse", message: why.to_owned(), field: String::new() }],
-            ..Details::default()
-        }),
-    }
-    .with_message(why)
-}
-
-impl Status {
-    fn with_message(mut self, why: &str) -> Self {
-        if let Some(details) = &mut self.details {
-            details.causes.clear();
-        }
-        self.message = format!("the server rejected our request due to an error in our request: {why}");
-        self
+        details: Some(Details::default()),
     }
 }
 
@@ -185,9 +171,12 @@ fn merge_map(at: At<'_>, mut own: Map<String, Value>, patch: &Map<String, Value>
         }
     }
     if let Some(retain) = patch.get(RETAIN) {
-        let Some(keys) = retain.as_array() else {
-            return Err(unprocessable("invalid patch format of retainKeys: expected a list"));
-        };
+        let bad = || Status::bad_request("invalid patch format of retainKeys");
+        let keys = retain.as_array().ok_or_else(bad)?;
+        // What the patch sets must be among what stays.
+        if patch.keys().any(|key| !key.starts_with('$') && !keys.iter().any(|keep| keep == key)) {
+            return Err(bad());
+        }
         own.retain(|key, _| keys.iter().any(|keep| keep == key));
     }
     for (key, value) in patch {
@@ -312,16 +301,11 @@ fn unprocessable(why: &str) -> Status {
 }
 
 fn missing_key(item: &Value, key: &str) -> Status {
-    Status {
-        code: 500,
-        reason: "",
-        message: format!("map: {} does not contain declared merge key: {key}", go_map(item)),
-        details: None,
-    }
+    Status::unclassified(format!("map: {} does not contain declared merge key: {key}", go_map(item)))
 }
 
 /// A value as Go's `%v` prints it.
-fn go_map(value: &Value) -> String {
+pub(crate) fn go_map(value: &Value) -> String {
     match value {
         Value::Object(fields) => {
             let fields: Vec<String> = fields.iter().map(|(key, value)| format!("{key}:{}", go_map(value))).collect();

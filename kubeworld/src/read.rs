@@ -173,7 +173,9 @@ fn revision_of(call: &Call<'_>, key: &str) -> Result<Option<u64>, Status> {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|_| {
             let cause = Cause::invalid(key, &json!(text), &format!("strconv.ParseUint: parsing {text:?}: invalid syntax"));
-            Status::bad_request(format!("{}: {}", cause.field, cause.message))
+            let message = format!("{}: {}", cause.field, cause.message);
+            let is_list = call.name.is_empty() && !call.query.flag("watch");
+            if is_list { Status::bad_request(format!("invalid resource version: {message}")) } else { Status::unclassified(message) }
         }),
     }
 }
@@ -189,6 +191,9 @@ fn check_options(call: &Call<'_>, watch: bool) -> Result<(), Status> {
                 "resourceVersionMatch",
                 "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
             ));
+            if !matching.is_empty() {
+                causes.push(Cause::not_supported("resourceVersionMatch", &json!(matching), &["NotOlderThan"]));
+            }
         }
     } else if watch && !matching.is_empty() {
         causes.push(Cause::forbidden(
@@ -307,7 +312,7 @@ fn write_continue(revision: u64, start: &str) -> String {
 }
 
 fn parse_continue(token: &str) -> Result<(u64, String), Status> {
-    let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
+    let bad = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
     let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|error| bad(&error.to_string()))?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
     match (value["v"].as_str(), value["rv"].as_u64(), value["start"].as_str()) {

@@ -120,6 +120,9 @@ fn requirement(part: &str) -> Result<Requirement, String> {
     }
     if part.split_whitespace().count() > 1 {
         let second = part.split_whitespace().nth(1).unwrap_or_default();
+        if matches!(second, "in" | "notin") {
+            return Err("found '' expected: '('".to_owned());
+        }
         return Err(format!("found '{second}', expected: in, notin, =, ==, !=, gt, lt, >, <"));
     }
     Ok(Requirement::Exists(key_of(part)?))

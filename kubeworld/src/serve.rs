@@ -159,9 +159,13 @@ async fn answer(request: Request<hyper::body::Incoming>, peer: Option<User>, sha
     let now = (shared.clock)();
     let user = match request.headers().get(AUTHORIZATION) {
         None => peer.unwrap_or_else(User::anonymous),
-        Some(value) => match bearer(value).and_then(|token| known(token, shared, now)) {
-            Some(user) => user,
-            None => return unauthorized(),
+        Some(value) => match bearer(value) {
+            // Another scheme is none that this server knows, so it says nothing.
+            None => peer.unwrap_or_else(User::anonymous),
+            Some(token) => match known(token, shared, now) {
+                Some(user) => user,
+                None => return unauthorized(),
+            },
         },
     };
     let (head, body) = request.into_parts();

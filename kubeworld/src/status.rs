@@ -159,12 +159,20 @@ impl Status {
         status
     }
 
+    /// 500 without a reason, as an error that nobody classified goes out.
+    pub(crate) fn unclassified(message: impl Into<String>) -> Self {
+        Self { code: 500, reason: "", message: message.into(), details: None }
+    }
+
     /// The object that goes over the wire.
     pub fn to_json(&self) -> Value {
         let mut value = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            value["reason"] = json!(self.reason);
+        }
         if let Some(details) = &self.details {
             let mut out = serde_json::Map::new();
             for (key, text) in
@@ -175,10 +183,12 @@ impl Status {
                 }
             }
             if !details.causes.is_empty() {
-                let causes = details
-                    .causes
-                    .iter()
-                    .map(|cause| json!({"reason": cause.reason, "message": cause.message, "field": cause.field}));
+                let causes = details.causes.iter().map(|cause| {
+                    let fields =
+                        [("reason", cause.reason), ("message", cause.message.as_str()), ("field", cause.field.as_str())];
+                    let fields = fields.into_iter().filter(|(_, text)| !text.is_empty());
+                    Value::Object(fields.map(|(key, text)| (key.to_owned(), json!(text))).collect())
+                });
                 out.insert("causes".to_owned(), causes.collect());
             }
             if details.retry_after_seconds > 0 {

@@ -13,7 +13,8 @@ use crate::fields::FieldSet;
 use crate::handle::{Answer, Call};
 use crate::kinds;
 use crate::managed::{self, By, Managed, Refusal, Reset};
-use crate::registry::Resource;
+use crate::protobuf::DecodeError;
+use crate::registry::{Registry, Resource};
 use crate::status::{Cause, Details, Status, qualified};
 use crate::store::Index;
 use crate::{admission, convert, custom, decode, patch, read, special};
@@ -66,7 +67,7 @@ impl WriteOptions {
         }
         if query.all("dryRun").iter().any(|value| value != "All") {
             let value = query.all("dryRun").iter().find(|value| *value != "All");
-            causes.push(Cause::not_supported("dryRun", &json!(value), &["All"]));
+            causes.push(Cause::not_supported("dryRun", &json!([value]), &["All"]));
         }
         let validation = match query.get("fieldValidation") {
             "" | "Warn" => Validation::Warn,
@@ -129,23 +130,23 @@ fn check_size(call: &Call<'_>) -> Result<(), Status> {
 pub(crate) fn parse_body(call: &Call<'_>, wanted: &str) -> Result<decode::Parsed, Status> {
     check_size(call)?;
     let unrecognized = |error: String| {
-        let text = String::from_utf8_lossy(call.body);
-        let shown: String = text.chars().take(30).collect();
-        let dots = if text.chars().count() > 30 { " ..." } else { "" };
         Status::bad_request(format!(
-            "the object provided is unrecognized (must be of type {wanted}): {error} ({}{dots})",
-            call.body.iter().take(30).map(|byte| format!("{byte:02x}")).collect::<String>()
+            "the object provided is unrecognized (must be of type {wanted}): {error} ({})",
+            summary(call.body)
         ))
-        .replace_empty(shown.is_empty(), wanted)
     };
+    let into_struct = call.resource.custom().is_none();
     match content_type(call) {
-        "" | "application/json" | "*/*" => decode::json(call.body)
-            .map_err(|error| unrecognized(format!("couldn't get version/kind; json parse error: {error}"))),
+        "" | "application/json" | "*/*" => {
+            let parsed = if into_struct { decode::json_into_struct(call.body) } else { decode::json(call.body) };
+            parsed.map_err(|error| unrecognized(format!("couldn't get version/kind; json parse error: {error}")))
+        }
         "application/yaml" => decode::yaml(call.body).map_err(unrecognized),
         "application/vnd.kubernetes.protobuf" => {
             let version = call.resource.api_version();
             match crate::protobuf::decode(call.body, (&version, wanted)) {
                 Ok(value) => Ok(decode::Parsed { value, strict: Vec::new() }),
+                Err(DecodeError::Unrecognized(fault)) => Err(unrecognized(fault.to_string())),
                 Err(error) => Err(Status::bad_request(error.to_string())),
             }
         }
@@ -153,20 +154,20 @@ pub(crate) fn parse_body(call: &Call<'_>, wanted: &str) -> Result<decode::Parsed
     }
 }
 
-impl Status {
-    fn replace_empty(self, empty: bool, wanted: &str) -> Self {
-        if !empty {
-            return self;
-        }
-        Self::bad_request(format!(
-            "the object provided is unrecognized (must be of type {wanted}): couldn't get version/kind; json parse \
-             error: unexpected end of JSON input (<empty>)"
-        ))
+/// The beginning of a body as refusals show it: JSON as it is, other bytes in hexadecimal.
+fn summary(body: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    let head = &body[..body.len().min(SHOWN)];
+    let dots = if body.len() > SHOWN { " ..." } else { "" };
+    match head.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{dots}", String::from_utf8_lossy(head)),
+        Some(_) => format!("{}{dots}", head.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
     }
 }
 
 /// A body as an object of a resource, in its stored form: checked for kind and fields, with defaults.
-fn decode_object(call: &Call<'_>, options: &WriteOptions) -> Result<Value, Status> {
+pub(crate) fn decode_object(call: &Call<'_>, options: &WriteOptions) -> Result<Value, Status> {
     let resource = &call.resource;
     let parsed = parse_body(call, &resource.kind)?;
     let mut value = parsed.value;
@@ -177,10 +178,10 @@ fn decode_object(call: &Call<'_>, options: &WriteOptions) -> Result<Value, Statu
              json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }} ({})",
             resource.kind,
             kind_of(&value),
-            call.body.iter().take(30).map(|byte| format!("{byte:02x}")).collect::<String>()
+            summary(call.body)
         )));
     }
-    check_kind(resource, &mut value)?;
+    check_kind(call, &mut value)?;
     let found = settle(resource, &mut value).map_err(|error| {
         let (kind, version) = (&resource.kind, &resource.version);
         Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {error}"))
@@ -227,32 +228,45 @@ fn refuse_strict(
 }
 
 /// A body must be of the kind that its path names; where it does not say, it is.
-fn check_kind(resource: &Resource, value: &mut Value) -> Result<(), Status> {
+fn check_kind(call: &Call<'_>, value: &mut Value) -> Result<(), Status> {
+    let resource = &call.resource;
     let version = value["apiVersion"].as_str().unwrap_or_default().to_owned();
     let kind = value["kind"].as_str().unwrap_or_default().to_owned();
     let own = resource.api_version();
     if resource.custom().is_some() && (version.is_empty() || kind.is_empty()) {
-        let missing = if kind.is_empty() { "kind" } else { "apiVersion" };
+        let missing = if kind.is_empty() { "Kind" } else { "apiVersion" };
+        let body = String::from_utf8_lossy(call.body);
         return Err(Status::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): couldn't get version/kind: Object '{}' is \
-             missing in '{}'",
+            "the object provided is unrecognized (must be of type {}): Object '{missing}' is missing in '{body}' ({})",
             resource.kind,
-            if missing == "kind" { "Kind" } else { "apiVersion" },
-            value
+            summary(call.body)
         )));
     }
-    if !kind.is_empty() && kind != resource.kind || !version.is_empty() && version != own {
-        let (group, number) = version.split_once('/').unwrap_or(("", &version));
-        let number = if version.is_empty() { &resource.version } else { number };
-        let group = if version.is_empty() { &resource.group } else { group };
-        if !kind.is_empty() && kind != resource.kind {
+    let (group, number) = version.split_once('/').unwrap_or(("", &version));
+    if resource.custom().is_none() && !version.is_empty() {
+        let built_in = Registry::built_in();
+        let known = built_in.has_version(group, number)
+            && (kind.is_empty() || built_in.of_version(group, number).any(|other| other.kind == kind));
+        if !known {
+            let kind = if kind.is_empty() { &resource.kind } else { &kind };
             return Err(Status::bad_request(format!(
-                "{kind} in version \"{number}\" cannot be handled as a {}: converting ({}) to ({}): unknown conversion",
-                resource.kind,
-                format_args!("{}", crate::registry::api_version(group, number)),
+                "{kind} in version {number:?} cannot be handled as a {}: no kind {kind:?} is registered for version \
+                 {version:?} in scheme \"pkg/runtime/scheme.go:111\"",
                 resource.kind
             )));
         }
+    }
+    if !kind.is_empty() && kind != resource.kind {
+        let number = if version.is_empty() { &resource.version } else { number };
+        return Err(Status::bad_request(format!(
+            "{kind} in version {number:?} cannot be handled as a {}: converting ({number}.{kind}) to ({}.{}): unknown \
+             conversion",
+            resource.kind,
+            internal(&resource.group),
+            resource.kind
+        )));
+    }
+    if !version.is_empty() && version != own {
         return Err(Status::bad_request(format!(
             "the API version in the data ({version}) does not match the expected API version ({own})"
         )));
@@ -260,6 +274,14 @@ fn check_kind(resource: &Resource, value: &mut Value) -> Result<(), Status> {
     value["apiVersion"] = json!(own);
     value["kind"] = json!(resource.kind);
     Ok(())
+}
+
+/// The package in which the real server keeps its own form of a group.
+fn internal(group: &str) -> &str {
+    match group.split('.').next() {
+        Some("") | None => "core",
+        Some(name) => name,
+    }
 }
 
 /// Gives a value the form in which it is stored, with defaults; says which fields nobody knows.
@@ -287,9 +309,22 @@ fn settle(resource: &Resource, value: &mut Value) -> Result<Vec<String>, String>
                 None => Vec::new(),
             };
             convert::to_stored(resource, value);
+            let resets = resets_entries(value);
             kinds::default(resource.as_kind(), value);
+            if resets {
+                metadata(value).insert("managedFields".to_owned(), json!([]));
+            }
             Ok(unknown)
         }
+    }
+}
+
+/// Whether somebody asks that nobody owns anything: a list that is empty, or has one empty entry.
+fn resets_entries(value: &Value) -> bool {
+    match value["metadata"]["managedFields"].as_array().map(Vec::as_slice) {
+        Some([]) => true,
+        Some([one]) => one.as_object().is_some_and(Map::is_empty),
+        Some(_) | None => false,
     }
 }
 
@@ -404,12 +439,7 @@ fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &Wri
         fields.insert("name".to_owned(), json!(format!("{base}{suffix}")));
     }
     if fields.get("resourceVersion").is_some_and(|version| version != "") {
-        return Err(Status {
-            code: 500,
-            reason: "",
-            message: "resourceVersion should not be set on objects to be created".to_owned(),
-            details: None,
-        });
+        return Err(Status::unclassified("resourceVersion should not be set on objects to be created"));
     }
     if resource.custom().is_some() {
         if resource.has_status()
@@ -435,8 +465,11 @@ fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &Wri
         return Err(Status::invalid(&resource.group, &resource.kind, &name, causes));
     }
     admission::validate_create(state, call, &value)?;
-    if state.store.get(&resource.table, call.storage_namespace(), &name).is_some() {
+    if let Some(stored) = state.store.get(&resource.table, call.storage_namespace(), &name) {
         let mut status = Status::already_exists(&resource.group, &resource.plural, &name);
+        if stored.value()["metadata"]["deletionTimestamp"].is_string() {
+            status.message.insert_str(0, "object is being deleted: ");
+        }
         if generated {
             status.message.push_str(", the server was not able to generate a unique name for the object");
         }
@@ -454,12 +487,7 @@ fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &Wri
 fn check_object_size(value: &Value) -> Result<(), Status> {
     // Text is longer than what etcd gets for built-in kinds, so this is on the safe side.
     if value.to_string().len() > OBJECT_MAX {
-        return Err(Status {
-            code: 500,
-            reason: "",
-            message: "etcdserver: request is too large".to_owned(),
-            details: None,
-        });
+        return Err(Status::unclassified("etcdserver: request is too large"));
     }
     Ok(())
 }
@@ -472,33 +500,47 @@ fn commit(state: &mut State, resource: &Resource, value: Value, now: Timestamp) 
     Ok(convert::value(resource, &object))
 }
 
+/// The name of a body must be that of its path.
+fn check_name(name: &str, of_path: &str) -> Result<(), Status> {
+    match name {
+        "" => Err(Status::bad_request(format!(
+            "the name of the object ({of_path} based on URL) was undeterminable: name must be provided"
+        ))),
+        name if name != of_path => Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({of_path})"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The answer where a uid is not the one that is there.
+fn other_uid(call: &Call<'_>, wanted: &str, found: &str) -> Status {
+    let resource = &call.resource;
+    let group = if resource.group.is_empty() { String::new() } else { format!("{}/", resource.group) };
+    let key = match call.storage_namespace() {
+        "" => format!("/registry/{group}{}/{}", resource.plural, call.name),
+        namespace => format!("/registry/{group}{}/{namespace}/{}", resource.plural, call.name),
+    };
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+         failed: UID in precondition: {wanted}, UID in object meta: {found}"
+    );
+    Status::conflict(&resource.group, &resource.plural, &call.name, &why)
+}
+
 /// `PUT`.
 pub(crate) fn update(state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
     let options = WriteOptions::of(call, "UpdateOptions", false)?;
     let mut new = decode_object(call, &options)?;
     check_namespace(call, &mut new)?;
     let name = new["metadata"]["name"].as_str().unwrap_or_default();
-    if name.is_empty() && !call.name.is_empty() {
-        return Err(Status::bad_request("name must be provided"));
-    }
-    if name != call.name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.name
-        )));
-    }
+    check_name(name, &call.name)?;
     let Some(old) = state.store.get(&call.resource.table, call.storage_namespace(), &call.name) else {
         if !creates_on_update(&call.resource) || !call.subresource.is_empty() {
             return Err(call.not_found());
         }
-        if new["metadata"]["uid"].as_str().is_some_and(|uid| !uid.is_empty()) {
-            let why = format!(
-                "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
-                 failed: UID in precondition: {}, UID in object meta: ",
-                call.name,
-                new["metadata"]["uid"].as_str().unwrap_or_default()
-            );
-            return Err(Status::conflict(&call.resource.group, &call.resource.plural, &call.name, &why));
+        if let Some(uid) = new["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) {
+            return Err(other_uid(call, uid, ""));
         }
         wipe(&mut new);
         own(call, &options, None, &mut new);
@@ -508,11 +550,7 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
     let old = call.resource.value(&old);
     let uid = new["metadata"]["uid"].as_str().unwrap_or_default();
     if !uid.is_empty() && new["metadata"]["uid"] != old["metadata"]["uid"] {
-        let why = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            old["metadata"]["uid"].as_str().unwrap_or_default()
-        );
-        return Err(Status::conflict(&call.resource.group, &call.resource.plural, &call.name, &why));
+        return Err(other_uid(call, uid, old["metadata"]["uid"].as_str().unwrap_or_default()));
     }
     own(call, &options, Some(&old), &mut new);
     Ok(Answer::Value(200, replace(state, call, new, &old, &options)?))
@@ -570,8 +608,7 @@ pub(crate) fn replace(
         }
     } else if new["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"] {
         if wanted.parse::<u64>().is_err() {
-            let cause = Cause::invalid("metadata.resourceVersion", &json!(wanted), "must be an unsigned integer");
-            return Err(Status::invalid(group, plural, &call.name, vec![cause]));
+            return Err(Status::unclassified(format!("strconv.ParseUint: parsing {wanted:?}: invalid syntax")));
         }
         return Err(Status::conflict(
             group,
@@ -580,7 +617,7 @@ pub(crate) fn replace(
             "the object has been modified; please apply your changes to the latest version and try again",
         ));
     }
-    admission::before_update(state, call, &mut new, old)?;
+    admission::before_update(call, &mut new, old);
     let fields = metadata(&mut new);
     fields.insert("resourceVersion".to_owned(), old["metadata"]["resourceVersion"].clone());
     // What no update changes.
@@ -678,7 +715,12 @@ pub(crate) fn patch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
     }
     known.push("application/apply-patch+yaml");
     if !known.contains(&kind) {
-        return Err(unsupported_type(&known));
+        let mut status = unsupported_type(&known);
+        if resource_routes_by_type(call) {
+            status.message = "415: Unsupported Media Type".to_owned();
+            status.details = Some(Details::default());
+        }
+        return Err(status);
     }
     check_size(call)?;
     let options = WriteOptions::of(call, "PatchOptions", apply)?;
@@ -692,8 +734,10 @@ pub(crate) fn patch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
     convert::from_stored(&call.resource, &mut shown);
     let (mut new, mut strict) = patch::patch(&call.resource, kind, &shown, call.body)?;
     let text = new.to_string();
+    let strategic = kind == "application/strategic-merge-patch+json";
     let invalid = |why: String| {
-        let cause = Cause::invalid("patch", &json!(text), &why);
+        let shown = if strategic { go_body(call) } else { text.clone() };
+        let cause = Cause::invalid("patch", &json!(shown), &why);
         let mut status = Status::invalid("", "", "", vec![cause.clone()]);
         status.message = format!(" \"\" is invalid: {}: {}", cause.field, cause.message);
         status
@@ -701,32 +745,41 @@ pub(crate) fn patch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
     if !new.is_object() {
         return Err(invalid(format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", kind_of(&new))));
     }
-    new["kind"] = shown["kind"].clone();
-    let version = new["apiVersion"].as_str().unwrap_or_default().to_owned();
-    if version != call.resource.api_version() {
-        new["apiVersion"] = json!(call.resource.api_version());
-    }
-    let found = settle(&call.resource, &mut new).map_err(|error| match kind {
-        "application/strategic-merge-patch+json" => {
-            let cause = Cause::invalid("patch", &json!(String::from_utf8_lossy(call.body)), &error);
-            let mut status = Status::invalid("", "", "", vec![cause.clone()]);
-            status.message = format!(" \"\" is invalid: {}: {}", cause.field, cause.message);
-            status
+    for key in ["kind", "apiVersion"] {
+        if new[key].as_str().unwrap_or_default().is_empty() {
+            new[key] = shown[key].clone();
         }
-        _ => invalid(error),
-    })?;
+    }
+    if new["kind"] != shown["kind"] || new["apiVersion"] != shown["apiVersion"] {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let version = text(&new["apiVersion"]);
+        let (group, number) = version.split_once('/').unwrap_or(("", &version));
+        return Err(invalid(format!(
+            "unable to decode {}, Kind={} into *{}.{}",
+            if group.is_empty() { format!("/{number}") } else { version.clone() },
+            text(&new["kind"]),
+            internal(&call.resource.group),
+            call.resource.kind
+        )));
+    }
+    let found = settle(&call.resource, &mut new).map_err(&invalid)?;
     strict.extend(found);
     refuse_strict(call, &options, &strict, |errors| invalid(format!("strict decoding error: {errors}")))?;
     check_namespace(call, &mut new)?;
-    let name = new["metadata"]["name"].as_str().unwrap_or_default();
-    if name != call.name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.name
-        )));
-    }
+    check_name(new["metadata"]["name"].as_str().unwrap_or_default(), &call.name)?;
     own(call, &options, Some(&old), &mut new);
     Ok(Answer::Value(200, replace(state, call, new, &old, &options)?))
+}
+
+/// The routes of built-in kinds know their types themselves; custom ones are asked.
+fn resource_routes_by_type(call: &Call<'_>) -> bool {
+    call.resource.custom().is_none()
+}
+
+/// A body as Go prints the map that it is.
+fn go_body(call: &Call<'_>) -> String {
+    let value = decode::json(call.body).map(|parsed| parsed.value).unwrap_or_default();
+    patch::go_map(&value)
 }
 
 /// Server-side apply.
@@ -740,6 +793,9 @@ fn apply_patch(
     let parsed = decode::yaml(call.body)
         .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     let mut config = parsed.value;
+    if config.is_null() {
+        config = json!({});
+    }
     if !config.is_object() {
         return Err(Status::bad_request(format!(
             "error decoding patch: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go \
@@ -752,21 +808,20 @@ fn apply_patch(
     }
     let own_version = resource.api_version();
     let version = config["apiVersion"].as_str().unwrap_or_default().to_owned();
+    let kind = config["kind"].as_str().unwrap_or_default().to_owned();
+    if kind != resource.kind || version.is_empty() {
+        // An object of another kind has no type here.
+        let named = if resource.custom().is_some() { version.as_str() } else { "/" };
+        let message = format!("invalid object type: {named}, Kind={kind}");
+        return Err(match resource.custom() {
+            Some(_) => Status::bad_request(message),
+            None => Status::unclassified(message),
+        });
+    }
     if version != own_version {
         return Err(Status::bad_request(format!(
             "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {own_version}"
         )));
-    }
-    if config["kind"].as_str() != Some(resource.kind.as_str()) {
-        return Err(Status {
-            code: 500,
-            reason: "",
-            message: format!(
-                "invalid object type: /, Kind={}",
-                config["kind"].as_str().unwrap_or_default()
-            ),
-            details: None,
-        });
     }
     if config["metadata"].get("managedFields").is_some_and(|entries| !entries.is_null()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
@@ -786,7 +841,7 @@ fn apply_patch(
         && new["metadata"]["annotations"][managed::LAST_APPLIED].as_str().is_some_and(|text| !text.is_empty())
     {
         let mut plain = config.clone();
-        if let Some(annotations) = plain["metadata"]["annotations"].as_object_mut() {
+        if let Some(annotations) = plain["metadata"].get_mut("annotations").and_then(Value::as_object_mut) {
             annotations.remove(managed::LAST_APPLIED);
         }
         new["metadata"]["annotations"][managed::LAST_APPLIED] = json!(format!("{plain}\n"));
@@ -795,20 +850,22 @@ fn apply_patch(
     if !unknown.is_empty() {
         tracing::debug!(?unknown, "an apply of known fields made unknown ones");
     }
-    refuse_strict(call, options, &parsed.strict, |errors| {
-        Status::bad_request(format!("error strict decoding patch: {errors}"))
+    // Configurations are read as YAML, whose reader words it so.
+    let strict: Vec<String> = parsed
+        .strict
+        .iter()
+        .map(|text| {
+            let path = text.trim_start_matches("duplicate field \"").trim_end_matches('"');
+            format!("line 1: key {:?} already set in map", path.rsplit('.').next().unwrap_or(path))
+        })
+        .collect();
+    refuse_strict(call, options, &strict, |errors| {
+        Status::bad_request(format!(
+            "error strict decoding patch: error converting YAML to JSON: yaml: unmarshal errors:\n  {errors}"
+        ))
     })?;
     check_namespace(call, &mut new)?;
-    let name = new["metadata"]["name"].as_str().unwrap_or_default();
-    if name != call.name {
-        if !name.is_empty() {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                call.name
-            )));
-        }
-        new["metadata"]["name"] = json!(call.name);
-    }
+    check_name(new["metadata"]["name"].as_str().unwrap_or_default(), &call.name)?;
     managed.entries.retain(|_, entry| !entry.fields.is_empty());
     managed.write(&mut new);
     match old {
@@ -823,6 +880,7 @@ fn apply_patch(
                 return Err(Status::conflict(&resource.group, &resource.plural, &call.name, &why));
             }
             wipe(&mut new);
+            metadata(&mut new).remove("resourceVersion");
             Ok(Answer::Value(201, store_new(state, call, new, options)?))
         }
     }
@@ -864,9 +922,8 @@ fn refused(call: &Call<'_>, config: &Value, refusal: Refusal) -> Status {
                 code: 500,
                 reason: "",
                 message: format!(
-                    "failed to create typed patch object ({namespace}/{name}; {}, Kind={}): {errors}",
-                    call.resource.api_version(),
-                    call.resource.kind
+                    "failed to create typed patch object ({namespace}/{name}; {}/{}, Kind={}): {errors}",
+                    call.resource.group, call.resource.version, call.resource.kind
                 ),
                 details: None,
             }
@@ -905,7 +962,10 @@ impl DeleteOptions {
             let body = parse_body(call, "DeleteOptions")?.value;
             let kind = body["kind"].as_str().unwrap_or_default();
             if !matches!(kind, "" | "DeleteOptions") {
-                return Err(Status::bad_request("decoded object cannot be converted to DeleteOptions"));
+                let version = body["apiVersion"].as_str().unwrap_or("v1");
+                return Err(Status::bad_request(format!(
+                    "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
+                )));
             }
             out.grace = body["gracePeriodSeconds"].as_i64();
             out.policy = body["propagationPolicy"].as_str().map(ToOwned::to_owned);
@@ -934,7 +994,7 @@ impl DeleteOptions {
             ));
         }
         if let Some(other) = dry_run.iter().find(|one| *one != "All") {
-            causes.push(Cause::not_supported("dryRun", &json!(other), &["All"]));
+            causes.push(Cause::not_supported("dryRun", &json!([other]), &["All"]));
         }
         if !causes.is_empty() {
             return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", causes));
@@ -1019,16 +1079,23 @@ fn delete_one(state: &mut State, call: &Call<'_>, name: &str, options: &DeleteOp
         let before = old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default();
         // A grace period can only become shorter.
         if before > 0 && grace >= before {
-            return Ok(deleted(call, &resource, &stored.uid, old, false));
+            return Ok(deleted(&resource, &stored.uid, old, false));
         }
     }
     let finalizers = finalizers_for(&old, options);
     let graceful = grace.is_some_and(|grace| grace > 0) && !(deleting && old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() == 0);
     if finalizers.is_empty() && !graceful {
+        let mut last = old;
+        if grace.is_some() {
+            // A pod ends through an update that says so, even when it has no time.
+            mark_deleting(&mut last, 0, call.now);
+        }
         if !options.dry_run {
             take_away(state, &resource, namespace, name, call.now);
+            // What is answered is what watches see: the object at the revision that took it away.
+            metadata(&mut last).insert("resourceVersion".to_owned(), json!(state.store.revision().to_string()));
         }
-        return Ok(deleted(call, &resource, &stored.uid, old, true));
+        return Ok(deleted(&resource, &stored.uid, last, true));
     }
     let fields = metadata(&mut new);
     if finalizers.is_empty() {
@@ -1038,23 +1105,32 @@ fn delete_one(state: &mut State, call: &Call<'_>, name: &str, options: &DeleteOp
     }
     let seconds = if graceful { grace.unwrap_or_default() } else { 0 };
     if !deleting || graceful {
-        let generation = fields.get("generation").and_then(Value::as_i64).unwrap_or_default();
-        if generation > 0 && !deleting {
-            fields.insert("generation".to_owned(), json!(generation + 1));
-        }
-        let ends = call.now + jiff::SignedDuration::from_secs(seconds);
-        fields.insert("deletionTimestamp".to_owned(), time(ends));
+        mark_deleting(&mut new, seconds, call.now);
+    } else {
+        metadata(&mut new).insert("deletionGracePeriodSeconds".to_owned(), json!(seconds));
     }
-    fields.insert("deletionGracePeriodSeconds".to_owned(), json!(seconds));
     if new == old || options.dry_run {
-        return Ok(deleted(call, &resource, &stored.uid, new, false));
+        return Ok(deleted(&resource, &stored.uid, new, false));
     }
     let new = commit(state, &resource, new, call.now)?;
-    Ok(deleted(call, &resource, &stored.uid, new, false))
+    Ok(deleted(&resource, &stored.uid, new, false))
+}
+
+/// From now on an object is being deleted, with so many seconds to end.
+fn mark_deleting(object: &mut Value, seconds: i64, now: Timestamp) {
+    let fields = metadata(object);
+    if !fields.contains_key("deletionTimestamp") {
+        let generation = fields.get("generation").and_then(Value::as_i64).unwrap_or_default();
+        if generation > 0 {
+            fields.insert("generation".to_owned(), json!(generation + 1));
+        }
+    }
+    fields.insert("deletionTimestamp".to_owned(), time(now + jiff::SignedDuration::from_secs(seconds)));
+    fields.insert("deletionGracePeriodSeconds".to_owned(), json!(seconds));
 }
 
 /// The answer to a delete: the object where it is still there or its kind answers so, else a status.
-fn deleted(call: &Call<'_>, resource: &Resource, uid: &str, object: Value, gone: bool) -> Answer {
+fn deleted(resource: &Resource, uid: &str, object: Value, gone: bool) -> Answer {
     let whole = matches!(
         (resource.group.as_str(), resource.plural.as_str()),
         ("", "resourcequotas" | "persistentvolumes" | "serviceaccounts" | "persistentvolumeclaims")
@@ -1071,7 +1147,6 @@ fn deleted(call: &Call<'_>, resource: &Resource, uid: &str, object: Value, gone:
     if !resource.group.is_empty() {
         details["group"] = json!(resource.group);
     }
-    let _ = call;
     Answer::Other(
         200,
         json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),

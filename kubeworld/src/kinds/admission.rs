@@ -22,12 +22,18 @@ pub(crate) trait Lookup {
 }
 
 /// Completes a new object, or says why it is forbidden.
-pub(crate) fn admit_create(kind: Kind<'_>, object: &mut Value, others: &dyn Lookup) -> Result<(), String> {
+/// `accounts` says whether the plugin ServiceAccount is one of them.
+pub(crate) fn admit_create(
+    kind: Kind<'_>,
+    object: &mut Value,
+    others: &dyn Lookup,
+    accounts: bool,
+) -> Result<(), String> {
     match (kind.group, kind.kind) {
         ("", "Pod") => {
             set_priority(object, others)?;
             tolerate_lost_nodes(object);
-            mount_token(object, others)
+            if accounts { mount_token(object, others) } else { Ok(()) }
         }
         ("", "Node") => {
             taint_until_ready(object);

@@ -101,6 +101,13 @@ impl Causes {
         self.0
     }
 
+    /// Lengths at this path are in bytes: the real server has two checks of the same, which word it differently.
+    pub(crate) fn say_bytes(&mut self, field: &str) {
+        for cause in self.0.iter_mut().filter(|cause| cause.field == field) {
+            cause.message = cause.message.replace(" characters", " bytes");
+        }
+    }
+
     /// A value that must be there.
     pub(crate) fn required(&mut self, path: Path<'_>, why: &str) {
         self.0.push(Cause::required(path.to_string(), why));

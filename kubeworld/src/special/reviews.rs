@@ -2,37 +2,126 @@
 
 use serde_json::{Value, json};
 
-use crate::api::State;
-use crate::handle::{Answer, Call, method_not_allowed};
+use crate::access::{Attributes, Decision, Target};
+use crate::api::{State, User};
+use crate::handle::{Answer, Call};
+use crate::kinds;
 use crate::status::{Cause, Status};
-use crate::write;
+use crate::write::{self, WriteOptions};
 
-pub(super) fn create(_state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
-    let kind = call.resource.kind.as_str();
-    let body = write::parse_body(call, kind)?.value;
-    match kind {
+pub(super) fn create(state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
+    let options = WriteOptions::of(call, "CreateOptions", false)?;
+    let mut review = write::decode_object(call, &options)?;
+    write::own(call, &options, None, &mut review);
+    match call.resource.kind.as_str() {
         "SelfSubjectReview" => {
-            let mut user = json!({"username": call.user.name, "groups": call.user.groups});
-            if !call.user.uid.is_empty() {
-                user["uid"] = json!(call.user.uid);
-            }
-            if !call.user.extra.is_empty() {
-                user["extra"] = json!(call.user.extra);
-            }
-            let metadata = json!({"creationTimestamp": write::time(call.now)});
-            Ok(Answer::Other(201, reply(call, metadata, json!({"status": {"userInfo": user}}))))
+            review["metadata"]["creationTimestamp"] = write::time(call.now);
+            review["status"] = json!({"userInfo": info(call.user)});
         }
-        _ => {
-            let _ = body;
-            Err(method_not_allowed())
+        "TokenReview" => {
+            let token = review["spec"]["token"].as_str().unwrap_or_default();
+            review["status"] = match state.tokens.user(token, call.now) {
+                Some(user) => {
+                    let audiences = ["https://kubernetes.default.svc.cluster.local"];
+                    json!({"authenticated": true, "user": info(&user), "audiences": audiences})
+                }
+                None => json!({"user": {}, "error": "invalid bearer token"}),
+            };
         }
+        "SelfSubjectRulesReview" => {
+            let namespace = review["spec"]["namespace"].as_str().unwrap_or_default();
+            if namespace.is_empty() {
+                return Err(Status::bad_request("no namespace on request"));
+            }
+            review["status"] = state.access.rules_review(call.user, namespace);
+        }
+        kind => {
+            check(kind, call, &review)?;
+            let user = if kind == "SelfSubjectAccessReview" { call.user.clone() } else { user_of(&review["spec"]) };
+            let decision = decide(state, &user, &review["spec"]);
+            let mut status = json!({"allowed": decision.allowed});
+            if !decision.reason.is_empty() {
+                status["reason"] = json!(decision.reason);
+            }
+            review["status"] = status;
+        }
+    }
+    kinds::settle(call.resource.as_kind(), &mut review);
+    Ok(Answer::Other(201, review))
+}
+
+/// What a question about rights must have.
+fn check(kind: &str, call: &Call<'_>, review: &Value) -> Result<(), Status> {
+    let spec = &review["spec"];
+    let mut causes = Vec::new();
+    let (resource, path) = (spec["resourceAttributes"].is_object(), spec["nonResourceAttributes"].is_object());
+    match (resource, path) {
+        (true, true) => causes.push(Cause::invalid(
+            "spec.nonResourceAttributes",
+            &spec["nonResourceAttributes"],
+            "cannot be specified in combination with resourceAttributes",
+        )),
+        (false, false) => causes.push(Cause::invalid(
+            "spec.resourceAttributes",
+            &spec["nonResourceAttributes"],
+            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+        )),
+        (_, _) => {}
+    }
+    let nobody = spec["user"].as_str().unwrap_or_default().is_empty() && spec["groups"].as_array().is_none_or(Vec::is_empty);
+    if kind != "SelfSubjectAccessReview" && nobody {
+        causes.push(Cause::invalid("spec.user", &json!(""), "at least one of user or group must be specified"));
+    }
+    if kind == "LocalSubjectAccessReview" {
+        let namespace = spec["resourceAttributes"]["namespace"].as_str().unwrap_or_default();
+        if namespace != call.namespace {
+            return Err(Status::bad_request(format!(
+                "spec.resourceAttributes.namespace must match namespace: {}",
+                call.namespace
+            )));
+        }
+    }
+    if causes.is_empty() { Ok(()) } else { Err(Status::invalid("authorization.k8s.io", kind, "", causes)) }
+}
+
+fn user_of(spec: &Value) -> User {
+    let texts = |list: &Value| -> Vec<String> {
+        list.as_array().into_iter().flatten().filter_map(|one| one.as_str().map(ToOwned::to_owned)).collect()
+    };
+    User {
+        name: spec["user"].as_str().unwrap_or_default().to_owned(),
+        uid: spec["uid"].as_str().unwrap_or_default().to_owned(),
+        groups: texts(&spec["groups"]),
+        extra: spec["extra"].as_object().into_iter().flatten().map(|(key, list)| (key.clone(), texts(list))).collect(),
     }
 }
 
-fn reply(call: &Call<'_>, metadata: Value, rest: Value) -> Value {
-    let mut out = json!({"kind": call.resource.kind, "apiVersion": call.resource.api_version(), "metadata": metadata});
-    for (key, value) in rest.as_object().into_iter().flatten() {
-        out[key] = value.clone();
+fn decide(state: &State, user: &User, spec: &Value) -> Decision {
+    let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
+    let of = |value: &'_ Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    if path.is_object() {
+        let (verb, path) = (of(path, "verb"), of(path, "path"));
+        return state.access.decide(user, &Attributes { verb: &verb, target: Target::Path(&path) });
+    }
+    let [verb, group, plural, subresource, name, namespace] =
+        ["verb", "group", "resource", "subresource", "name", "namespace"].map(|key| of(resource, key));
+    let target = Target::Resource {
+        group: &group,
+        resource: &plural,
+        subresource: &subresource,
+        name: &name,
+        namespace: &namespace,
+    };
+    state.access.decide(user, &Attributes { verb: &verb, target })
+}
+
+fn info(user: &User) -> Value {
+    let mut out = json!({"username": user.name, "groups": user.groups});
+    if !user.uid.is_empty() {
+        out["uid"] = json!(user.uid);
+    }
+    if !user.extra.is_empty() {
+        out["extra"] = json!(user.extra);
     }
     out
 }
@@ -56,7 +145,18 @@ pub(super) fn token(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
         Some(list) if !list.is_empty() => json!(list),
         Some(_) | None => json!(["https://kubernetes.default.svc.cluster.local"]),
     };
-    let metadata = json!({"name": call.name, "namespace": call.namespace, "creationTimestamp": write::time(call.now)});
+    let mut metadata = json!({"name": call.name, "namespace": call.namespace, "uid": account.uid,
+        "creationTimestamp": write::time(call.now)});
+    let options = WriteOptions::of(call, "CreateOptions", false)?;
+    let mut owned = serde_json::Map::new();
+    for (key, field) in [("audiences", "f:audiences"), ("expirationSeconds", "f:expirationSeconds")] {
+        if body["spec"].get(key).is_some() || key == "expirationSeconds" {
+            owned.insert(field.to_owned(), json!({}));
+        }
+    }
+    metadata["managedFields"] = json!([{"manager": options.manager, "operation": "Update",
+        "apiVersion": "authentication.k8s.io/v1", "time": write::time(call.now), "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:spec": owned}, "subresource": "token"}]);
     let mut spec = json!({"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": null});
     if body["spec"]["boundObjectRef"].is_object() {
         spec["boundObjectRef"] = body["spec"]["boundObjectRef"].clone();

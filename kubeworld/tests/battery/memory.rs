@@ -25,7 +25,7 @@ impl Server {
     pub(crate) fn start() -> anyhow::Result<Self> {
         let runtime = Runtime::new()?;
         let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
-        let api = Api::new(Options::default(), Timestamp::now());
+        let api = Api::new(Options { service_account_admission: false, ..Options::default() }, Timestamp::now());
         let tokens = USERS.map(|(name, groups)| (format!("token-of-{name}"), user(name, groups)));
         let config = Config { tokens: BTreeMap::from(tokens), ..Config::default() };
         let _within = runtime.enter();
