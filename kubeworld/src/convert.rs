@@ -37,6 +37,9 @@ pub(crate) fn from_stored(resource: &Resource, value: &mut Value) {
         for (stored, own) in EVENT_FIELDS.into_iter().chain(EVENT_CONTROLLER) {
             rename(value, stored, own);
         }
+        if let Some(fields) = value.as_object_mut() {
+            fields.retain(|key, value| !(key.starts_with("reporting") && *value == ""));
+        }
     } else if needed(resource) {
         let metrics = value["spec"]["metrics"].take();
         let cpu = metrics.as_array().into_iter().flatten().find(|metric| {
@@ -45,6 +48,11 @@ pub(crate) fn from_stored(resource: &Resource, value: &mut Value) {
                 && metric["resource"]["target"]["type"] == "Utilization"
         });
         let percentage = cpu.map(|metric| metric["resource"]["target"]["averageUtilization"].clone());
+        if let Some(status) = value["status"].as_object_mut() {
+            status.remove("currentMetrics");
+            status.remove("conditions");
+            status.entry("currentReplicas").or_insert_with(|| json!(0));
+        }
         if let Some(spec) = value["spec"].as_object_mut() {
             spec.remove("metrics");
             if let Some(percentage) = percentage {

@@ -73,7 +73,12 @@ fn go_words(bytes: &[u8], error: &serde_json::Error) -> String {
         text if text.starts_with("recursion limit") => return format!("invalid character {found:?} exceeded max depth"),
         text => return text,
     };
-    format!("invalid character {found:?} {context}")
+    let found = if found.is_ascii_graphic() || found == ' ' {
+        format!("{found:?}")
+    } else {
+        format!("'\\u{:04x}'", u32::from(found))
+    };
+    format!("invalid character {found} {context}")
 }
 
 /// Parses YAML, of which JSON is a part.
@@ -268,6 +273,11 @@ fn fit_at(
             if !fits {
                 return mismatch(&found, wanted);
             }
+            if let (Format::Bytes, Value::String(text)) = (ty.format, &*value)
+                && let Some(at) = bad_base64(text)
+            {
+                return Err(Mismatch(format!("illegal base64 data at input byte {at}")));
+            }
             if matches!(ty.format, Format::Int32 | Format::Int64)
                 && let Value::Number(number) = &*value
                 && number.as_i64().is_none_or(|whole| ty.format == Format::Int32 && i32::try_from(whole).is_err())
@@ -307,10 +317,15 @@ fn fit_at(
             for (key, value) in fields.iter_mut() {
                 let Some(ty) = map.under(key) else { continue };
                 let length = path.len();
-                if length > 0 {
-                    path.push('.');
+                // Keys of maps are no fields of structs.
+                if map.fields.is_empty() {
+                    path.push_str(&format!("[{key}]"));
+                } else {
+                    if length > 0 {
+                        path.push('.');
+                    }
+                    path.push_str(key);
                 }
-                path.push_str(key);
                 let result = fit_at(schema, ty, value, named, path, unknown);
                 path.truncate(length);
                 result?;
@@ -318,6 +333,28 @@ fn fit_at(
             Ok(())
         }
     }
+}
+
+/// Where a text stops being base64 with padding, if it does.
+fn bad_base64(text: &str) -> Option<usize> {
+    let mut letters = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'\n' | b'\r' => {}
+            b'=' if letters % 4 >= 2 => {
+                let padding = text.as_bytes()[at..].iter().filter(|byte| **byte == b'=').count();
+                let rest = text.as_bytes()[at..].iter().position(|byte| !matches!(byte, b'=' | b'\n' | b'\r'));
+                return match rest {
+                    Some(more) => Some(at + more),
+                    None if letters % 4 + padding == 4 => None,
+                    None => Some(text.len()),
+                };
+            }
+            byte if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/') => letters += 1,
+            _ => return Some(at),
+        }
+    }
+    (letters % 4 != 0).then_some(text.len())
 }
 
 /// A path as Go's decoder names it: without the positions in lists.
@@ -328,7 +365,6 @@ fn in_go(path: &str) -> String {
         match letter {
             '[' => within = true,
             ']' => within = false,
-            '\u{1}' => break,
             letter if !within => out.push(letter),
             _ => {}
         }

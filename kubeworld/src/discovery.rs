@@ -78,8 +78,9 @@ pub(crate) fn answer(state: &State, request: &Request<Bytes>, path: &str, query:
         }
         ["openapi", "v3", rest @ ..] => match openapi(state, &rest.join("/")) {
             Some(document) => Answer::Json(200, Bytes::from(document)),
-            None => nowhere(),
+            None => Answer::Text(404, "text/plain; charset=utf-8", String::new()),
         },
+        ["api", _] => return Err(crate::handle::unknown_resource()),
         _ => nowhere(),
     })
 }

@@ -78,7 +78,12 @@ pub(crate) struct List {
 pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now: Timestamp) -> Reply {
     let path = request.uri().path();
     if path.contains("//") {
-        return Reply::Whole(plain(nowhere(), request.headers()));
+        let within = path.starts_with("/api/") || path.starts_with("/apis/");
+        return Reply::Whole(if within { refused(&unknown_resource()) } else { plain(nowhere(), request.headers()) });
+    }
+    if has_bad_escape(path) {
+        let answer = Answer::Text(400, "text/plain; charset=utf-8", "400 Bad Request".to_owned());
+        return Reply::Whole(plain(answer, request.headers()));
     }
     let query = Query::of(request.uri().query().unwrap_or_default());
     let target = request::target(path);
@@ -114,17 +119,28 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
     if let Err(status) = allowed {
         return Reply::Whole(refused(&status));
     }
+    let of_customs =
+        registry.of_version(&target.group, &target.version).all(|resource| resource.custom().is_some());
     let Some(resource) = found else {
-        return Reply::Whole(refused(&unknown_resource()));
+        return Reply::Whole(if of_customs {
+            plain(nowhere(), request.headers())
+        } else {
+            refused(&unknown_resource())
+        });
     };
     if !resource.namespaced && !(resource.plural == "namespaces" && resource.group.is_empty()) {
         if !target.namespace.is_empty() {
-            return Reply::Whole(refused(&unknown_resource()));
+            return Reply::Whole(if resource.custom().is_some() {
+                plain(nowhere(), request.headers())
+            } else {
+                refused(&unknown_resource())
+            });
         }
         target.namespace.clear();
     }
     if let Some(refusal) = misplaced(&resource, &target) {
-        return Reply::Whole(refused(&refusal));
+        let custom = resource.custom().is_some() && refusal.code == 404;
+        return Reply::Whole(if custom { plain(nowhere(), request.headers()) } else { refused(&refusal) });
     }
     let accept = match Accept::of(request.headers()) {
         Ok(accept) => accept,
@@ -144,7 +160,11 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
         subresource: target.subresource,
         warnings: RefCell::default(),
     };
-    let wants_watch = call.query.flag("watch") || target.watch;
+    if call.resource.group.is_empty() && call.resource.plural == "endpoints" {
+        call.warn("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
+    }
+    // One object is watched by the old path, or by a selector.
+    let wants_watch = target.watch || (call.query.flag("watch") && call.name.is_empty());
     if *call.method == Method::GET && wants_watch && call.subresource.is_empty() {
         return match read::watch(api, &call) {
             Ok(watch) => Reply::Watch(Box::new(watch)),
@@ -167,9 +187,19 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
     Reply::Whole(response)
 }
 
+fn has_bad_escape(path: &str) -> bool {
+    path.split('%').skip(1).any(|rest| {
+        !rest.get(..2).is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    })
+}
+
 /// Paths that name what cannot be there.
 fn misplaced(resource: &Resource, target: &request::Target) -> Option<Status> {
-    if target.name.contains('/') {
+    let strange = !target.subresource.is_empty() && resource.subresource(&target.subresource).is_none();
+    if target.name.contains('/')
+        || (resource.custom().is_none() && strange)
+        || (!special::stores(resource) && !target.name.is_empty())
+    {
         return Some(unknown_resource());
     }
     if matches!(target.name.as_str(), "." | "..") {
@@ -184,8 +214,7 @@ fn dispatch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
     if !call.subresource.is_empty() {
         let Some(subresource) = call.resource.subresource(&call.subresource).cloned() else {
             // Custom kinds look for the object's storage before they look what is asked of it.
-            let known = call.resource.custom().is_some() && matches!(call.subresource.as_str(), "status" | "scale");
-            return Err(if known { call.not_found() } else { unknown_resource() });
+            return Err(if call.resource.custom().is_some() { call.not_found() } else { unknown_resource() });
         };
         return on_subresource(state, call, &subresource);
     }
@@ -201,6 +230,7 @@ fn dispatch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
             allowed("list")?;
             read::list(state, call).map(Answer::List)
         }
+        (&Method::POST, false) if call.resource.custom().is_some() => write::create(state, call),
         (&Method::POST, true) => {
             allowed("create")?;
             if !special::stores(&call.resource) {
@@ -295,7 +325,12 @@ fn respond(code: u16, kind: &str, body: Bytes) -> Response<Bytes> {
 
 fn refused(status: &Status) -> Response<Bytes> {
     let (body, kind) = negotiate::encode(&status.to_json(), false);
-    respond(status.code, kind, body)
+    let mut response = respond(status.code, kind, body);
+    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    if seconds > 0 {
+        response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 /// An answer that is about no resource.
@@ -352,6 +387,7 @@ fn render(state: &State, call: &Call<'_>, answer: Answer) -> Result<Response<Byt
 fn of_value(call: &Call<'_>, code: u16, value: &Value) -> Result<Response<Bytes>, Status> {
     let shown = match call.accept.form {
         Form::Whole => None,
+        Form::Metadata if call.accept.list => return Err(Status::unclassified("content is not a list")),
         Form::Metadata => Some(negotiate::metadata_of(value)),
         Form::Table => {
             let include = include(&call.query)?;

@@ -181,6 +181,14 @@ impl Managed {
         }
     }
 
+    /// Gives one field of structs to who applies it through a subresource.
+    pub(crate) fn own_alone(&mut self, manager: &str, version: &str, subresource: &str, path: &[String]) {
+        let steps: Vec<&str> = path.iter().map(String::as_str).collect();
+        let fields = FieldSet::of(&[&steps]);
+        let entry = Entry { fields, version: version.to_owned(), time: None };
+        self.entries.insert(Manager::new(manager, true, version, subresource), entry);
+    }
+
     /// Takes away from everybody but `by` what changed.
     fn lose(&mut self, by: Option<&Manager>, comparison: &merge::Comparison) {
         for (manager, entry) in &mut self.entries {

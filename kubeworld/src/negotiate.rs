@@ -26,11 +26,13 @@ pub(crate) struct Accept {
     pub(crate) version: &'static str,
     /// It wants the metadata of one object, which a list has not.
     pub(crate) one_object: bool,
+    /// It wants the metadata of a list, which an object is not.
+    pub(crate) list: bool,
 }
 
 impl Accept {
     /// JSON, whole.
-    pub(crate) const JSON: Self = Self { form: Form::Whole, yaml: false, version: "v1", one_object: false };
+    pub(crate) const JSON: Self = Self { form: Form::Whole, yaml: false, version: "v1", one_object: false, list: false };
 
     /// The first range that can be served. Clients that speak protobuf read JSON as well: they look at the type of the
     /// answer.
@@ -73,7 +75,7 @@ impl Accept {
             };
             let version = if parameter("v") == Some("v1beta1") { "v1beta1" } else { "v1" };
             let one_object = parameter("as") == Some("PartialObjectMetadata");
-            return Ok(Self { form, yaml, version, one_object });
+            return Ok(Self { form, yaml, version, one_object, list: parameter("as") == Some("PartialObjectMetadataList") });
         }
         Err(Self::refusal())
     }

@@ -50,8 +50,7 @@ pub(crate) fn patch(resource: &Resource, kind: &str, object: &Value, body: &[u8]
 }
 
 fn json_patch(object: &Value, body: &[u8]) -> Result<(Value, Vec<String>), Status> {
-    let parsed =
-        decode::json(body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    let parsed = decode::json(body).map_err(|_| Status::bad_request("invalid JSON patch"))?;
     let Value::Array(operations) = &parsed.value else {
         return Err(Status::bad_request(
             "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp",
@@ -79,6 +78,13 @@ fn json_patch(object: &Value, body: &[u8]) -> Result<(Value, Vec<String>), Statu
         let one: json_patch::PatchOperation = match serde_json::from_value(operation.clone()) {
             Ok(one) => one,
             Err(_) => return Err(rejected(&refused_operation(operation))),
+        };
+        // The real server's library puts a field that is missing where one is to be replaced.
+        let one = match one {
+            json_patch::PatchOperation::Replace(replace) if out.pointer(&replace.path.to_string()).is_none() => {
+                json_patch::PatchOperation::Add(json_patch::AddOperation { path: replace.path, value: replace.value })
+            }
+            other => other,
         };
         let result = json_patch::patch(&mut out, std::slice::from_ref(&one));
         if result.is_err() {
@@ -166,9 +172,7 @@ fn merge_map(at: At<'_>, mut own: Map<String, Value>, patch: &Map<String, Value>
         }
         Some("delete") => return Ok(Map::new()),
         Some("merge") | None => {}
-        Some(other) => {
-            return Err(unprocessable(&format!("Unknown patch type found: {other}")));
-        }
+        Some(other) => return Err(unknown_directive(other, patch)),
     }
     if let Some(retain) = patch.get(RETAIN) {
         let bad = || Status::bad_request("invalid patch format of retainKeys");
@@ -198,6 +202,8 @@ fn merge_map(at: At<'_>, mut own: Map<String, Value>, patch: &Map<String, Value>
         let (below, strategy) = at.field(key);
         let merged = match (own.remove(key), value) {
             (Some(Value::Object(old)), Value::Object(new)) => Value::Object(merge_map(below, old, new)?),
+            // Nothing is replaced by nothing, as the real server has it.
+            (None, Value::Object(new)) if new.contains_key(DIRECTIVE) => continue,
             (_, Value::Object(new)) => Value::Object(merge_map(below, Map::new(), new)?),
             (old, Value::Array(new)) if strategy.merge => {
                 let old = old.and_then(|old| match old {
@@ -257,6 +263,13 @@ fn merge_list(
         }
         merged.retain(|own| !same(own, item));
     }
+    for item in patch {
+        if let (Some(other), Value::Object(fields)) = (directive(item), item)
+            && !matches!(other.as_str(), "delete" | "merge" | "replace")
+        {
+            return Err(unknown_directive(&other, fields));
+        }
+    }
     let plain: Vec<Value> = patch.iter().filter(|item| item.get(DIRECTIVE).is_none()).cloned().collect();
     for item in &plain {
         let Value::Object(fields) = item else { return Err(missing_key(item, key)) };
@@ -296,8 +309,9 @@ fn arranged(items: Vec<Value>, wanted: &[Value], server: &[Value], same: impl Fn
     }
 }
 
-fn unprocessable(why: &str) -> Status {
-    rejected(why)
+fn unknown_directive(directive: &str, patch: &Map<String, Value>) -> Status {
+    let shown = go_map(&Value::Object(patch.clone()));
+    Status::unclassified(format!("unknown patch type: {directive} in map: {shown}"))
 }
 
 fn missing_key(item: &Value, key: &str) -> Status {

@@ -162,7 +162,11 @@ pub(crate) fn fields_of(resource: &Resource, value: &Value) -> Vec<(Cow<'static,
 
 /// One object.
 pub(crate) fn get(state: &State, call: &Call<'_>) -> Result<Answer, Status> {
-    revision_of(call, "resourceVersion")?;
+    if let Some(asked) = revision_of(call, "resourceVersion")?
+        && asked > state.store.revision()
+    {
+        return Err(too_large(asked, state.store.revision()));
+    }
     let object = state.store.get(&call.resource.table, call.storage_namespace(), &call.name);
     Ok(Answer::Stored(200, object.ok_or_else(|| call.not_found())?))
 }
@@ -314,7 +318,7 @@ fn write_continue(revision: u64, start: &str) -> String {
 fn parse_continue(token: &str) -> Result<(u64, String), Status> {
     let bad = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
     let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|error| bad(&error.to_string()))?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
+    let value: Value = crate::decode::json(&bytes).map_err(|error| bad(&error))?.value;
     match (value["v"].as_str(), value["rv"].as_u64(), value["start"].as_str()) {
         (Some("meta.k8s.io/v1"), Some(revision), Some(start)) => Ok((revision, start.to_owned())),
         (Some("meta.k8s.io/v1"), _, _) => Err(bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")),

@@ -45,7 +45,8 @@ pub(crate) struct Subresource {
 
 #[derive(Debug)]
 enum Shape {
-    BuiltIn(Option<TypeId>),
+    /// The type of what is stored, and that of what goes over the wire: for most kinds the same.
+    BuiltIn(Option<TypeId>, Option<TypeId>),
     Custom(Arc<Custom>),
 }
 
@@ -68,14 +69,16 @@ impl Resource {
         value
     }
 
+    /// The kind of what is stored.
     pub(crate) fn as_kind(&self) -> Kind<'_> {
-        Kind { group: &self.group, version: &self.version, kind: &self.kind }
+        let (group, version) = stored_as(&self.group, &self.version);
+        Kind { group, version, kind: &self.kind }
     }
 
     /// How its objects are laid out for people.
     pub(crate) fn printer(&self) -> Printer {
         match &self.shape {
-            Shape::BuiltIn(_) => Printer::built_in(&self.group, &self.version, &self.plural),
+            Shape::BuiltIn(_, _) => Printer::built_in(&self.group, &self.version, &self.plural),
             Shape::Custom(custom) => Printer::custom(&custom.columns),
         }
     }
@@ -83,14 +86,22 @@ impl Resource {
     /// What merging goes by; nothing for the few kinds that nobody stores.
     pub(crate) fn typed(&self) -> Option<Typed<'_>> {
         match &self.shape {
-            Shape::BuiltIn(ty) => ty.map(|ty| Typed { schema: schema::built_in(), ty }),
+            Shape::BuiltIn(ty, _) => ty.map(|ty| Typed { schema: schema::built_in(), ty }),
+            Shape::Custom(custom) => Some(custom.typed()),
+        }
+    }
+
+    /// The same for what clients send, which for few kinds is not what is stored.
+    pub(crate) fn typed_on_the_wire(&self) -> Option<Typed<'_>> {
+        match &self.shape {
+            Shape::BuiltIn(_, ty) => ty.map(|ty| Typed { schema: schema::built_in(), ty }),
             Shape::Custom(custom) => Some(custom.typed()),
         }
     }
 
     pub(crate) fn custom(&self) -> Option<&Arc<Custom>> {
         match &self.shape {
-            Shape::BuiltIn(_) => None,
+            Shape::BuiltIn(_, _) => None,
             Shape::Custom(custom) => Some(custom),
         }
     }
@@ -142,6 +153,15 @@ impl Resource {
             table: format!("{}/{}", custom.group, names.plural),
             shape: Shape::Custom(custom),
         }
+    }
+}
+
+/// The group and version in whose form objects of another are stored: see [`crate::convert`].
+fn stored_as<'a>(group: &'a str, version: &'a str) -> (&'a str, &'a str) {
+    match (group, version) {
+        ("events.k8s.io", _) => ("", "v1"),
+        ("autoscaling", "v1") => ("autoscaling", "v2"),
+        other => other,
     }
 }
 
@@ -299,7 +319,11 @@ fn of_discovery(group: &str, version: &str, entry: &Value) -> Resource {
         verbs: texts(&entry["verbs"]),
         subresources: subresources.collect(),
         table,
-        shape: Shape::BuiltIn(schema::built_in().of_kind(group, version, &kind)),
+        shape: {
+            let (stored_group, stored_version) = stored_as(group, version);
+            let of = |group: &str, version: &str| schema::built_in().of_kind(group, version, &kind);
+            Shape::BuiltIn(of(stored_group, stored_version), of(group, version))
+        },
         kind,
         plural,
     }

@@ -113,7 +113,7 @@ impl Query {
     /// 400 where it is none.
     pub(crate) fn number(&self, key: &str) -> Result<Option<i64>, Status> {
         match self.get(key) {
-            "" => Ok(None),
+            "" if !self.has(key) => Ok(None),
             text => text.parse().map(Some).map_err(|_| {
                 Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
             }),

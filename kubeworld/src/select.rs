@@ -104,6 +104,9 @@ fn requirement(part: &str) -> Result<Requirement, String> {
     }
     for (sign, not) in [("!=", true), ("==", false), ("=", false)] {
         if let Some((key, value)) = part.split_once(sign) {
+            if value.starts_with('=') {
+                return Err("found '=', expected: identifier".to_owned());
+            }
             let key = key_of(key)?;
             let values = vec![value_of(&key, value)?];
             return Ok(if not { Requirement::NotIn(key, values) } else { Requirement::In(key, values) });

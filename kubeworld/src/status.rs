@@ -144,7 +144,8 @@ impl Status {
     }
 
     /// 422: fields are wrong.
-    pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
+    pub fn invalid(group: &str, kind: &str, name: &str, mut causes: Vec<Cause>) -> Self {
+        causes.dedup();
         let mut shown: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
         shown.dedup();
         let list = match shown.as_slice() {

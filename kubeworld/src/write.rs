@@ -141,7 +141,8 @@ pub(crate) fn parse_body(call: &Call<'_>, wanted: &str) -> Result<decode::Parsed
             let parsed = if into_struct { decode::json_into_struct(call.body) } else { decode::json(call.body) };
             parsed.map_err(|error| unrecognized(format!("couldn't get version/kind; json parse error: {error}")))
         }
-        "application/yaml" => decode::yaml(call.body).map_err(unrecognized),
+        "application/yaml" => decode::yaml(call.body)
+            .map_err(|error| unrecognized(error.trim_start_matches("error converting YAML to JSON: ").to_owned())),
         "application/vnd.kubernetes.protobuf" => {
             let version = call.resource.api_version();
             match crate::protobuf::decode(call.body, (&version, wanted)) {
@@ -172,6 +173,9 @@ pub(crate) fn decode_object(call: &Call<'_>, options: &WriteOptions) -> Result<V
     let parsed = parse_body(call, &resource.kind)?;
     let mut value = parsed.value;
     let mut strict = parsed.strict;
+    if value.is_null() {
+        value = json!({});
+    }
     if !value.is_object() {
         return Err(Status::bad_request(format!(
             "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: \
@@ -256,6 +260,11 @@ fn check_kind(call: &Call<'_>, value: &mut Value) -> Result<(), Status> {
             )));
         }
     }
+    if resource.custom().is_some() && kind != resource.kind && version == own {
+        let cause = Cause::invalid("kind", &json!(kind), &format!("must be {}", resource.kind));
+        let name = value["metadata"]["name"].as_str().unwrap_or_default();
+        return Err(Status::invalid(&resource.group, &kind, name, vec![cause]));
+    }
     if !kind.is_empty() && kind != resource.kind {
         let number = if version.is_empty() { &resource.version } else { number };
         return Err(Status::bad_request(format!(
@@ -304,7 +313,7 @@ fn settle(resource: &Resource, value: &mut Value) -> Result<Vec<String>, String>
             Ok(unknown)
         }
         None => {
-            let unknown = match resource.typed() {
+            let unknown = match resource.typed_on_the_wire() {
                 Some(typed) => decode::fit(typed.schema, typed.ty, value).map_err(|mismatch| mismatch.0)?,
                 None => Vec::new(),
             };
@@ -411,15 +420,48 @@ pub(crate) fn own(call: &Call<'_>, options: &WriteOptions, live: Option<&Value>,
     managed.write(new);
 }
 
+/// The same for a scale that is applied: who applies owns the one number, beside others who do.
+pub(crate) fn own_scale(
+    call: &Call<'_>,
+    options: &WriteOptions,
+    live: &Value,
+    new: &mut Value,
+    path: &custom::Path,
+) {
+    let mut managed = Managed::of_request(live, new, &call.subresource);
+    managed.own_alone(&options.manager, &call.resource.api_version(), &call.subresource, path.steps());
+    managed.write(new);
+}
+
 /// `POST` of an object.
 pub(crate) fn create(state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
     let options = WriteOptions::of(call, "CreateOptions", false)?;
     let mut value = decode_object(call, &options)?;
     wipe(&mut value);
     check_namespace(call, &mut value)?;
+    warn(call, &value);
     own(call, &options, None, &mut value);
     let object = store_new(state, call, value, &options)?;
     Ok(Answer::Value(201, object))
+}
+
+/// What the real server warns of in a new object.
+fn warn(call: &Call<'_>, value: &Value) {
+    match (call.resource.group.as_str(), call.resource.plural.as_str()) {
+        ("", "services") => {
+            if value["spec"]["clusterIP"] == "None" && value["spec"]["sessionAffinity"] == "ClientIP" {
+                call.warn("spec.SessionAffinity is ignored for headless services");
+            }
+        }
+        ("", "secrets") if value["type"] == "kubernetes.io/tls" => {
+            let text = value["data"]["tls.crt"].as_str().unwrap_or_default();
+            let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap_or_default();
+            if !String::from_utf8_lossy(&bytes).contains("-----BEGIN ") {
+                call.warn("tls: failed to find any PEM data in certificate input");
+            }
+        }
+        (_, _) => {}
+    }
 }
 
 /// Stores an object that is not there yet, and gives it as it is stored.
@@ -809,14 +851,10 @@ fn apply_patch(
     let own_version = resource.api_version();
     let version = config["apiVersion"].as_str().unwrap_or_default().to_owned();
     let kind = config["kind"].as_str().unwrap_or_default().to_owned();
-    if kind != resource.kind || version.is_empty() {
+    if kind != resource.kind || version.is_empty() || (resource.custom().is_some() && version != own_version) {
         // An object of another kind has no type here.
-        let named = if resource.custom().is_some() { version.as_str() } else { "/" };
-        let message = format!("invalid object type: {named}, Kind={kind}");
-        return Err(match resource.custom() {
-            Some(_) => Status::bad_request(message),
-            None => Status::unclassified(message),
-        });
+        let named = if version.contains('/') { version } else { format!("/{version}") };
+        return Err(Status::bad_request(format!("invalid object type: {named}, Kind={kind}")));
     }
     if version != own_version {
         return Err(Status::bad_request(format!(
@@ -832,6 +870,7 @@ fn apply_patch(
     let by = By { manager: &options.manager, version: &own_version, subresource: &call.subresource, now: call.now };
     let bare = without_entries(&live);
     convert::to_stored(resource, &mut config);
+    warn(call, &config);
     let result =
         managed::apply(typed, &bare, &config, &managed, &by, &reset(resource, &call.subresource), options.force);
     let (applied, mut managed) = result.map_err(|refusal| refused(call, &config, refusal))?;
@@ -959,7 +998,11 @@ impl DeleteOptions {
             out.orphan = query.has("orphanDependents").then(|| query.flag("orphanDependents"));
             dry_run = query.all("dryRun").to_vec();
         } else {
-            let body = parse_body(call, "DeleteOptions")?.value;
+            let bad = |error| Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"));
+            let body = match content_type(call) {
+                "" | "application/json" => decode::json(call.body).map_err(bad)?.value,
+                _ => parse_body(call, "DeleteOptions")?.value,
+            };
             let kind = body["kind"].as_str().unwrap_or_default();
             if !matches!(kind, "" | "DeleteOptions") {
                 let version = body["apiVersion"].as_str().unwrap_or("v1");

@@ -104,7 +104,10 @@ impl Causes {
     /// Lengths at this path are in bytes: the real server has two checks of the same, which word it differently.
     pub(crate) fn say_bytes(&mut self, field: &str) {
         for cause in self.0.iter_mut().filter(|cause| cause.field == field) {
-            cause.message = cause.message.replace(" characters", " bytes");
+            if let Some(at) = cause.message.find("no more than ") {
+                let tail = cause.message[at..].replacen(" characters", " bytes", 1);
+                cause.message.replace_range(at.., &tail);
+            }
         }
     }
 
@@ -148,6 +151,10 @@ impl Causes {
     /// More bytes than may be.
     pub(crate) fn too_long(&mut self, path: Path<'_>, most: usize) {
         self.push("FieldValueTooLong", path, format!("Too long: may not be more than {most} bytes"));
+        // The real server's path to the object as a whole.
+        if let Some(last) = self.0.last_mut().filter(|last| last.field.is_empty()) {
+            "[]".clone_into(&mut last.field);
+        }
     }
 
     /// More elements than may be.

@@ -36,6 +36,11 @@ pub(super) fn bind(state: &mut State, call: &Call<'_>, name: &str, body: &Value)
         return Err(Status::conflict("", "pods/binding", name, &why));
     }
     pod["spec"]["nodeName"] = json!(node);
+    for key in ["annotations", "labels"] {
+        for (name, value) in body["metadata"][key].as_object().into_iter().flatten() {
+            pod["metadata"][key][name] = value.clone();
+        }
+    }
     let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
                            "lastTransitionTime": write::time(call.now)});
     let conditions = &mut pod["status"]["conditions"];
@@ -131,6 +136,9 @@ pub(super) fn log(state: &State, call: &Call<'_>) -> Result<Answer, Status> {
     let started = status.and_then(|status| {
         ["running", "terminated"].iter().find_map(|state| status["state"][state]["startedAt"].as_str())
     });
+    if pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty() {
+        return Ok(Answer::Text(204, "text/plain", String::new()));
+    }
     let Some(started) = started else {
         return Err(Status::bad_request(format!(
             "container {container:?} in pod {:?} is waiting to start: ContainerCreating",

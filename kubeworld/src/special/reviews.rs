@@ -20,6 +20,9 @@ pub(super) fn create(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
         }
         "TokenReview" => {
             let token = review["spec"]["token"].as_str().unwrap_or_default();
+            if token.is_empty() {
+                return Err(Status::bad_request("token is required for TokenReview in authentication"));
+            }
             review["status"] = match state.tokens.user(token, call.now) {
                 Some(user) => {
                     let audiences = ["https://kubernetes.default.svc.cluster.local"];
@@ -33,7 +36,11 @@ pub(super) fn create(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
             if namespace.is_empty() {
                 return Err(Status::bad_request("no namespace on request"));
             }
-            review["status"] = state.access.rules_review(call.user, namespace);
+            // The answer is all that the real server sends back.
+            let status = state.access.rules_review(call.user, namespace);
+            review["metadata"] = json!({});
+            review["spec"] = json!({});
+            review["status"] = status;
         }
         kind => {
             check(kind, call, &review)?;
@@ -62,8 +69,8 @@ fn check(kind: &str, call: &Call<'_>, review: &Value) -> Result<(), Status> {
             "cannot be specified in combination with resourceAttributes",
         )),
         (false, false) => causes.push(Cause::invalid(
-            "spec.resourceAttributes",
-            &spec["nonResourceAttributes"],
+            "spec",
+            &Value::Null,
             "exactly one of nonResourceAttributes or resourceAttributes must be specified",
         )),
         (_, _) => {}
@@ -81,7 +88,7 @@ fn check(kind: &str, call: &Call<'_>, review: &Value) -> Result<(), Status> {
             )));
         }
     }
-    if causes.is_empty() { Ok(()) } else { Err(Status::invalid("authorization.k8s.io", kind, "", causes)) }
+    if causes.is_empty() { Ok(()) } else { Err(Status::invalid("authorization.k8s.io", "", "", causes)) }
 }
 
 fn user_of(spec: &Value) -> User {

@@ -7,7 +7,7 @@ use crate::api::State;
 use crate::custom::Path;
 use crate::handle::{Answer, Call};
 use crate::registry::Resource;
-use crate::status::{Cause, Status};
+use crate::status::{Cause, Details, Status};
 use crate::write;
 
 /// Where the numbers are, and the selector.
@@ -78,6 +78,10 @@ pub(super) fn answer(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
     let resource = call.resource.clone();
     let stored = state.store.get(&resource.table, call.storage_namespace(), &call.name);
     let old = resource.value(&*stored.ok_or_else(|| call.not_found())?);
+    if resource.custom().is_some() && paths(&resource).0.find(&old).is_none() {
+        let path = format!(".{}", paths(&resource).0.dotted());
+        return Err(internal(&format!("the spec replicas field {path:?} does not exist")));
+    }
     let shown = of(&resource, &old);
     let wanted = match *call.method {
         Method::GET => return Ok(Answer::Other(200, shown)),
@@ -85,6 +89,8 @@ pub(super) fn answer(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
         _ => super::patched(call, &resource, &shown)?,
     };
     let options = super::options(call)?;
+    let kind = call.headers.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let applies = *call.method == Method::PATCH && kind.starts_with("application/apply-patch");
     if let Some(kind) = wanted["kind"].as_str()
         && kind != "Scale"
     {
@@ -94,7 +100,7 @@ pub(super) fn answer(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
         )));
     }
     let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or_default();
-    if replicas < 0 {
+    if replicas < 0 && resource.custom().is_none() {
         let cause = Cause::invalid("spec.replicas", &json!(replicas), "must be greater than or equal to 0");
         return Err(Status::invalid("autoscaling", "Scale", &call.name, vec![cause]));
     }
@@ -103,7 +109,24 @@ pub(super) fn answer(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
     if let Some(revision) = wanted["metadata"]["resourceVersion"].as_str().filter(|revision| !revision.is_empty()) {
         new["metadata"]["resourceVersion"] = json!(revision);
     }
-    write::own(call, &options, Some(&old), &mut new);
+    if applies {
+        write::own_scale(call, &options, &old, &mut new, &paths(&resource).0);
+    } else {
+        write::own(call, &options, Some(&old), &mut new);
+    }
     let new = write::replace(state, call, new, &old, &options)?;
     Ok(Answer::Other(200, of(&resource, &new)))
+}
+
+/// 500 with what went wrong inside.
+fn internal(what: &str) -> Status {
+    Status {
+        code: 500,
+        reason: "InternalError",
+        message: format!("Internal error occurred: {what}"),
+        details: Some(Details {
+            causes: vec![Cause { reason: "", message: what.to_owned(), field: String::new() }],
+            ..Details::default()
+        }),
+    }
 }
