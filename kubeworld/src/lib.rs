@@ -27,6 +27,7 @@ mod admission;
 pub mod api;
 mod authorize;
 mod bootstrap;
+pub mod controllers;
 mod convert;
 mod custom;
 mod data;
