@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use kubeworld::controllers::{Controllers, Settings};
 use kubeworld::serve::{Config, Server};
 use kubeworld::{Api, Options, User};
 
@@ -14,7 +15,9 @@ async fn main() -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     let tokens = BTreeMap::from([("admin".to_owned(), User::admin())]);
     let api = Api::new(Options::default(), Timestamp::now());
-    let server = Server::start(api, listener, Config { tls: None, tokens }, Arc::new(Timestamp::now))?;
+    let server = Server::start(api.clone(), listener, Config { tls: None, tokens }, Arc::new(Timestamp::now))?;
+    let settings = Settings { load_balancers: vec![std::net::Ipv4Addr::LOCALHOST.into()], ..Settings::default() };
+    server.control(Controllers::new(api, settings), Arc::new(Timestamp::now));
     eprintln!("serving on http://{}; the token of the admin is `admin`", server.address());
     tokio::signal::ctrl_c().await?;
     server.stop().await;

@@ -165,6 +165,11 @@ impl Api {
         self.state().store.compact();
     }
 
+    /// A receiver that learns of each change: of the revision that came of it.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.state().store.subscribe_to_all()
+    }
+
     /// The last revision.
     pub fn revision(&self) -> u64 {
         self.state().store.revision()

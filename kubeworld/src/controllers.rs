@@ -168,6 +168,11 @@ impl Controllers {
         Self { work }
     }
 
+    /// The server that they work on.
+    pub fn api(&self) -> &Arc<Api> {
+        &self.work.api
+    }
+
     /// Does all that there is to do now. Answers when to call again at the latest; `None` if only a write can make work.
     pub fn run(&mut self, now: Timestamp) -> Option<Timestamp> {
         let first = self.work.now == Timestamp::UNIX_EPOCH;

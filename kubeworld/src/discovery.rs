@@ -26,7 +26,7 @@ pub(crate) fn answer(state: &State, request: &Request<Bytes>, path: &str, query:
     if !known {
         return Ok(nowhere());
     }
-    if !reads {
+    if !reads && !matches!(parts.first().copied(), Some("healthz" | "livez" | "readyz")) {
         return Err(method_not_allowed());
     }
     let aggregated = request
@@ -78,7 +78,7 @@ pub(crate) fn answer(state: &State, request: &Request<Bytes>, path: &str, query:
         }
         ["openapi", "v3", rest @ ..] => match openapi(state, &rest.join("/")) {
             Some(document) => Answer::Json(200, Bytes::from(document)),
-            None => Answer::Text(404, "text/plain; charset=utf-8", String::new()),
+            None => Answer::Text(404, "", String::new()),
         },
         ["api", _] => return Err(crate::handle::unknown_resource()),
         _ => nowhere(),

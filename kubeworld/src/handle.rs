@@ -15,7 +15,7 @@ use crate::registry::{Resource, Subresource};
 use crate::request::{self, Query};
 use crate::status::{Details, Status};
 use crate::store::Object;
-use crate::table::Include;
+use crate::table::{Include, Printer};
 use crate::{authorize, discovery, read, special, write};
 
 /// A request on a resource.
@@ -59,6 +59,8 @@ pub(crate) enum Answer {
     Value(u16, Value),
     /// An object of another kind: it has no table.
     Other(u16, Value),
+    /// A scale, which has one of its own.
+    Scale(Value),
     List(List),
     Text(u16, &'static str, String),
     /// Bytes that are JSON already.
@@ -77,7 +79,8 @@ pub(crate) struct List {
 /// See [`Api::handle`].
 pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now: Timestamp) -> Reply {
     let path = request.uri().path();
-    if path.contains("//") {
+    let folded = path.replace("/namespaces//", "/namespaces/");
+    if folded.contains("//") {
         let within = path.starts_with("/api/") || path.starts_with("/apis/");
         return Reply::Whole(if within { refused(&unknown_resource()) } else { plain(nowhere(), request.headers()) });
     }
@@ -197,6 +200,7 @@ fn has_bad_escape(path: &str) -> bool {
 fn misplaced(resource: &Resource, target: &request::Target) -> Option<Status> {
     let strange = !target.subresource.is_empty() && resource.subresource(&target.subresource).is_none();
     if target.name.contains('/')
+        || (!target.rest.is_empty() && target.subresource != "proxy")
         || (resource.custom().is_none() && strange)
         || (!special::stores(resource) && !target.name.is_empty())
     {
@@ -314,10 +318,13 @@ pub(crate) fn method_not_allowed() -> Status {
     }
 }
 
+/// Without a type where there is none.
 fn respond(code: u16, kind: &str, body: Bytes) -> Response<Bytes> {
     let mut response = Response::new(body);
     *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    if let Ok(kind) = HeaderValue::from_str(kind) {
+    if let Ok(kind) = HeaderValue::from_str(kind)
+        && !kind.is_empty()
+    {
         response.headers_mut().insert(CONTENT_TYPE, kind);
     }
     response
@@ -344,7 +351,7 @@ fn plain(answer: Answer, headers: &HeaderMap) -> Response<Bytes> {
         Answer::Text(code, kind, text) => respond(code, kind, Bytes::from(text)),
         Answer::Json(code, bytes) => respond(code, "application/json", bytes),
         Answer::Stored(code, _) => respond(code, "application/json", Bytes::new()),
-        Answer::List(_) => respond(500, "text/plain", Bytes::new()),
+        Answer::List(_) | Answer::Scale(_) => respond(500, "text/plain", Bytes::new()),
     }
 }
 
@@ -379,6 +386,15 @@ fn render(state: &State, call: &Call<'_>, answer: Answer) -> Result<Response<Byt
             respond(code, kind, body)
         }
         Answer::List(list) => of_list(state, call, list)?,
+        Answer::Scale(value) => {
+            let table = accept.form == Form::Table;
+            let shown = table.then(|| {
+                let printer = Printer::built_in("autoscaling", "v1", "scales");
+                include(&call.query).map(|include| printer.object(&value, include, accept.version, true, call.now))
+            });
+            let (body, kind) = negotiate::encode(&shown.transpose()?.unwrap_or(value), accept.yaml);
+            respond(200, kind, body)
+        }
         Answer::Text(code, kind, text) => respond(code, kind, Bytes::from(text)),
         Answer::Json(code, bytes) => respond(code, "application/json", bytes),
     })

@@ -258,6 +258,7 @@ pub(crate) fn expired(message: impl Into<String>) -> Status {
 pub(crate) fn list(state: &State, call: &Call<'_>) -> Result<List, Status> {
     check_options(call, false)?;
     let selector = Selector::of(call)?;
+    call.query.number("timeoutSeconds")?;
     let limit = usize::try_from(call.query.number("limit")?.unwrap_or_default()).unwrap_or_default();
     let current = state.store.revision();
     let asked = revision_of(call, "resourceVersion")?;

@@ -21,7 +21,10 @@ impl Labels {
     /// # Errors
     /// 400 with the words of the real parser, as far as they help.
     pub(crate) fn parse(text: &str) -> Result<Self, Status> {
-        let bad = |why: String| Status::bad_request(format!("unable to parse requirement: {why}"));
+        let bad = |why: String| {
+            let known = why.contains("or 'end of string'");
+            Status::bad_request(if known { why } else { format!("unable to parse requirement: {why}") })
+        };
         let mut out = Vec::new();
         for part in split(text) {
             let part = part.trim();
@@ -108,6 +111,9 @@ fn requirement(part: &str) -> Result<Requirement, String> {
                 return Err("found '=', expected: identifier".to_owned());
             }
             let key = key_of(key)?;
+            if let Some(more) = value.split_whitespace().nth(1) {
+                return Err(format!("found '{more}', expected: ',' or 'end of string'"));
+            }
             let values = vec![value_of(&key, value)?];
             return Ok(if not { Requirement::NotIn(key, values) } else { Requirement::In(key, values) });
         }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{Api, Reply, User};
+use crate::controllers::Controllers;
 use crate::watch::Watch;
 
 /// More than this of a body is not read: the server itself refuses it, a little below.
@@ -63,6 +64,28 @@ impl Server {
         let shared = Arc::new(Shared { api, config, clock, stop: stop.clone() });
         tasks.spawn(accept(listener, shared, tasks.clone()));
         Ok(Self { address, stop, tasks })
+    }
+
+    /// Runs controllers beside it, until it stops.
+    pub fn control(&self, mut controllers: Controllers, clock: Clock) {
+        let (stop, mut changes) = (self.stop.clone(), controllers.api().changes());
+        self.tasks.spawn(async move {
+            loop {
+                changes.mark_unchanged();
+                let next = controllers.run(clock());
+                let wait = next.map(|next| until(next, clock()));
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    changed = changes.changed() => if changed.is_err() { return },
+                    () = async {
+                        match wait {
+                            Some(wait) => tokio::time::sleep(wait).await,
+                            None => std::future::pending().await,
+                        }
+                    } => {}
+                }
+            }
+        });
     }
 
     /// Where it listens.
@@ -185,6 +208,11 @@ async fn answer(request: Request<hyper::body::Incoming>, peer: Option<User>, sha
     }
 }
 
+/// From now to a time; nothing where that is past.
+fn until(time: Timestamp, now: Timestamp) -> std::time::Duration {
+    std::time::Duration::try_from(time.duration_since(now)).unwrap_or_default()
+}
+
 fn bearer(value: &HeaderValue) -> Option<&str> {
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -221,7 +249,7 @@ fn frames(
             if watch.has_ended() {
                 return None;
             }
-            let wait = watch.poll_timeout().duration_since(now).unsigned_abs();
+            let wait = until(watch.poll_timeout(), now);
             tokio::select! {
                 () = shared.stop.cancelled() => return None,
                 () = watch.changed() => {}

@@ -83,6 +83,8 @@ struct Table {
 pub(crate) struct Store {
     revision: u64,
     tables: BTreeMap<String, Table>,
+    /// The revision of the last change of any table.
+    changed: watch::Sender<u64>,
 }
 
 /// What is kept beside an object's bytes.
@@ -93,7 +95,7 @@ pub(crate) struct Index {
 impl Store {
     pub(crate) fn new() -> Self {
         // A real server has written some by the time anybody asks; and 0 means "any" in requests.
-        Self { revision: 1, tables: BTreeMap::new() }
+        Self { revision: 1, tables: BTreeMap::new(), changed: watch::Sender::new(1) }
     }
 
     pub(crate) fn revision(&self) -> u64 {
@@ -140,6 +142,7 @@ impl Store {
         let table = self.table(table);
         let previous = table.objects.insert(object.key(), object.clone());
         table.record(Change { revision, time: now, object: object.clone(), previous, deleted: false });
+        self.changed.send_replace(revision);
         object
     }
 
@@ -152,12 +155,18 @@ impl Store {
         let revision = self.revision;
         let change = Change { revision, time: now, object: object.clone(), previous: Some(previous), deleted: true };
         self.table(table).record(change);
+        self.changed.send_replace(revision);
         Some(object)
     }
 
     /// A receiver that learns of each change of a table.
     pub(crate) fn subscribe(&mut self, table: &str) -> watch::Receiver<u64> {
         self.table(table).changed.subscribe()
+    }
+
+    /// A receiver that learns of each change of any table.
+    pub(crate) fn subscribe_to_all(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// Changes of a table after a revision, in order; `None` where they are gone.

@@ -185,6 +185,17 @@ pub(crate) fn decode_object(call: &Call<'_>, options: &WriteOptions) -> Result<V
             summary(call.body)
         )));
     }
+    for key in ["apiVersion", "kind"] {
+        if !value[key].is_string() && !value[key].is_null() {
+            return Err(Status::bad_request(format!(
+                "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse \
+                 error: json: cannot unmarshal {} into Go struct field .{key} of type string ({})",
+                resource.kind,
+                kind_of(&value[key]),
+                summary(call.body)
+            )));
+        }
+    }
     check_kind(call, &mut value)?;
     let found = settle(resource, &mut value).map_err(|error| {
         let (kind, version) = (&resource.kind, &resource.version);
@@ -439,9 +450,9 @@ pub(crate) fn create(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
     let mut value = decode_object(call, &options)?;
     wipe(&mut value);
     check_namespace(call, &mut value)?;
-    warn(call, &value);
     own(call, &options, None, &mut value);
     let object = store_new(state, call, value, &options)?;
+    warn(call, &object);
     Ok(Answer::Value(201, object))
 }
 
@@ -795,10 +806,9 @@ pub(crate) fn patch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
     if new["kind"] != shown["kind"] || new["apiVersion"] != shown["apiVersion"] {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let version = text(&new["apiVersion"]);
-        let (group, number) = version.split_once('/').unwrap_or(("", &version));
+        let number = version.rsplit('/').next().unwrap_or_default();
         return Err(invalid(format!(
-            "unable to decode {}, Kind={} into *{}.{}",
-            if group.is_empty() { format!("/{number}") } else { version.clone() },
+            "converting ({number}.{}) to ({}.{}): unknown conversion",
             text(&new["kind"]),
             internal(&call.resource.group),
             call.resource.kind
@@ -851,15 +861,10 @@ fn apply_patch(
     let own_version = resource.api_version();
     let version = config["apiVersion"].as_str().unwrap_or_default().to_owned();
     let kind = config["kind"].as_str().unwrap_or_default().to_owned();
-    if kind != resource.kind || version.is_empty() || (resource.custom().is_some() && version != own_version) {
+    if kind != resource.kind || version.is_empty() || version != own_version {
         // An object of another kind has no type here.
         let named = if version.contains('/') { version } else { format!("/{version}") };
         return Err(Status::bad_request(format!("invalid object type: {named}, Kind={kind}")));
-    }
-    if version != own_version {
-        return Err(Status::bad_request(format!(
-            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {own_version}"
-        )));
     }
     if config["metadata"].get("managedFields").is_some_and(|entries| !entries.is_null()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
@@ -870,7 +875,6 @@ fn apply_patch(
     let by = By { manager: &options.manager, version: &own_version, subresource: &call.subresource, now: call.now };
     let bare = without_entries(&live);
     convert::to_stored(resource, &mut config);
-    warn(call, &config);
     let result =
         managed::apply(typed, &bare, &config, &managed, &by, &reset(resource, &call.subresource), options.force);
     let (applied, mut managed) = result.map_err(|refusal| refused(call, &config, refusal))?;

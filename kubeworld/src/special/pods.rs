@@ -137,7 +137,7 @@ pub(super) fn log(state: &State, call: &Call<'_>) -> Result<Answer, Status> {
         ["running", "terminated"].iter().find_map(|state| status["state"][state]["startedAt"].as_str())
     });
     if pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty() {
-        return Ok(Answer::Text(204, "text/plain", String::new()));
+        return Ok(Answer::Text(204, "", String::new()));
     }
     let Some(started) = started else {
         return Err(Status::bad_request(format!(

@@ -63,17 +63,21 @@ fn check(kind: &str, call: &Call<'_>, review: &Value) -> Result<(), Status> {
     let mut causes = Vec::new();
     let (resource, path) = (spec["resourceAttributes"].is_object(), spec["nonResourceAttributes"].is_object());
     match (resource, path) {
-        (true, true) => causes.push(Cause::invalid(
-            "spec.nonResourceAttributes",
-            &spec["nonResourceAttributes"],
-            "cannot be specified in combination with resourceAttributes",
-        )),
-        (false, false) => causes.push(Cause::invalid(
-            "spec",
-            &Value::Null,
-            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-        )),
-        (_, _) => {}
+        (true, false) | (false, true) => {}
+        (_, _) => {
+            let mut cause = Cause::invalid(
+                "spec",
+                &Value::Null,
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            );
+            if path {
+                // As Go prints its own struct.
+                let text = |key: &str| spec["nonResourceAttributes"][key].as_str().unwrap_or_default().to_owned();
+                let shown = format!("{{\"Path\":{:?},\"Verb\":{:?}}}", text("path"), text("verb"));
+                cause.message = cause.message.replacen("null", &shown, 1);
+            }
+            causes.push(cause);
+        }
     }
     let nobody = spec["user"].as_str().unwrap_or_default().is_empty() && spec["groups"].as_array().is_none_or(Vec::is_empty);
     if kind != "SelfSubjectAccessReview" && nobody {
@@ -82,10 +86,11 @@ fn check(kind: &str, call: &Call<'_>, review: &Value) -> Result<(), Status> {
     if kind == "LocalSubjectAccessReview" {
         let namespace = spec["resourceAttributes"]["namespace"].as_str().unwrap_or_default();
         if namespace != call.namespace {
-            return Err(Status::bad_request(format!(
-                "spec.resourceAttributes.namespace must match namespace: {}",
-                call.namespace
-            )));
+            causes.push(Cause::invalid(
+                "spec.resourceAttributes.namespace",
+                &json!(namespace),
+                "must match metadata.namespace",
+            ));
         }
     }
     if causes.is_empty() { Ok(()) } else { Err(Status::invalid("authorization.k8s.io", "", "", causes)) }

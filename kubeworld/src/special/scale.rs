@@ -84,7 +84,7 @@ pub(super) fn answer(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
     }
     let shown = of(&resource, &old);
     let wanted = match *call.method {
-        Method::GET => return Ok(Answer::Other(200, shown)),
+        Method::GET => return Ok(Answer::Scale(shown)),
         Method::PUT => write::parse_body(call, "Scale")?.value,
         _ => super::patched(call, &resource, &shown)?,
     };
