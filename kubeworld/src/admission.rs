@@ -48,10 +48,8 @@ pub(crate) fn before_create(state: &State, call: &Call<'_>, value: &mut Value) -
         return Err(Status::not_found("", "namespaces", &call.namespace));
     };
     if namespace.value()["metadata"]["deletionTimestamp"].is_string() {
-        let why = format!(
-            "unable to create new content in namespace {} because it is being terminated",
-            call.namespace
-        );
+        let why =
+            format!("unable to create new content in namespace {} because it is being terminated", call.namespace);
         let name = value["metadata"]["name"].as_str().unwrap_or_default();
         let mut status = Status::forbidden(&call.resource.group, &call.resource.plural, name, &why);
         if let Some(details) = &mut status.details {

@@ -169,8 +169,8 @@ impl Custom {
             api_group: self.group.clone(),
             kind: self.names.kind.clone(),
         };
-        let result = VALIDATOR
-            .with(|validator| validator.validate_compiled_with_context(&self.rules, new, old, Some(&root)));
+        let result =
+            VALIDATOR.with(|validator| validator.validate_compiled_with_context(&self.rules, new, old, Some(&root)));
         let Err(errors) = result else { return Vec::new() };
         errors.into_vec().iter().map(|error| validate::of_rule(new, error)).collect()
     }
@@ -454,7 +454,8 @@ pub(crate) fn prepare_update(has_status: bool, subresource: &str, new: &mut Valu
                 Some(status) => drop(fields.insert("status".to_owned(), status)),
                 None => drop(fields.remove("status")),
             }
-            if let (Some(entries), Some(metadata)) = (entries, fields.get_mut("metadata").and_then(Value::as_object_mut))
+            if let (Some(entries), Some(metadata)) =
+                (entries, fields.get_mut("metadata").and_then(Value::as_object_mut))
             {
                 metadata.insert("managedFields".to_owned(), entries);
             }

@@ -48,6 +48,7 @@ pub(crate) fn bootstrap() -> Vec<Value> {
 }
 
 /// The roles and bindings among [`bootstrap`]. Roles that sum up others have the rules that come of it.
+#[cfg(test)]
 pub(crate) fn roles() -> Vec<Value> {
     let mut objects = bootstrap();
     objects.retain(|object| object["apiVersion"] == "rbac.authorization.k8s.io/v1");

@@ -59,7 +59,8 @@ fn go_words(bytes: &[u8], error: &serde_json::Error) -> String {
         return "unexpected end of JSON input".to_owned();
     }
     // Line and column count from one; the column of the byte that was not expected.
-    let start: usize = bytes.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
+    let start: usize =
+        bytes.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
     let at = (start + error.column()).saturating_sub(1);
     let found = bytes.get(at).map_or(' ', |byte| char::from(*byte));
     let context = match error.to_string() {
@@ -70,7 +71,9 @@ fn go_words(bytes: &[u8], error: &serde_json::Error) -> String {
         text if text.starts_with("expected `,` or `}`") => "after object key:value pair",
         text if text.starts_with("expected `,` or `]`") => "after array element",
         text if text.starts_with("expected `:`") => "after object key",
-        text if text.starts_with("recursion limit") => return format!("invalid character {found:?} exceeded max depth"),
+        text if text.starts_with("recursion limit") => {
+            return format!("invalid character {found:?} exceeded max depth");
+        }
         text => return text,
     };
     let found = if found.is_ascii_graphic() || found == ' ' {
@@ -177,7 +180,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
         loop {
             let length = self.path.len();
             self.path.push_str(&format!("[{}]", out.len()));
-            let item = items.next_element_seed(Strict { path: self.path, duplicates: self.duplicates, join: self.join });
+            let item =
+                items.next_element_seed(Strict { path: self.path, duplicates: self.duplicates, join: self.join });
             self.path.truncate(length);
             match item? {
                 Some(item) => out.push(item),

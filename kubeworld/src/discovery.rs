@@ -35,7 +35,9 @@ pub(crate) fn answer(state: &State, request: &Request<Bytes>, path: &str, query:
         .iter()
         .filter_map(|accept| accept.to_str().ok())
         .flat_map(|accept| accept.split(','))
-        .any(|range| range.contains("as=APIGroupDiscoveryList") && range.contains("v=v2") && !range.contains("v=v2beta1"));
+        .any(|range| {
+            range.contains("as=APIGroupDiscoveryList") && range.contains("v=v2") && !range.contains("v=v2beta1")
+        });
     let registry = &state.registry;
     if matches!(parts.as_slice(), ["api" | "apis"]) && !aggregated && !accepts_json(request) {
         return Err(crate::negotiate::Accept::refusal());
@@ -53,8 +55,12 @@ pub(crate) fn answer(state: &State, request: &Request<Bytes>, path: &str, query:
                 {"clientCIDR": "0.0.0.0/0", "serverAddress": server_address(request)}]}),
         ),
         ["apis"] => {
-            let groups: Vec<Value> =
-                registry.groups().iter().filter(|(name, _)| !name.is_empty()).map(|(name, versions)| group(name, versions)).collect();
+            let groups: Vec<Value> = registry
+                .groups()
+                .iter()
+                .filter(|(name, _)| !name.is_empty())
+                .map(|(name, versions)| group(name, versions))
+                .collect();
             Answer::Other(200, json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
         }
         ["api", "v1"] => Answer::Other(200, resources(registry, "", "v1")),
@@ -73,9 +79,7 @@ pub(crate) fn answer(state: &State, request: &Request<Bytes>, path: &str, query:
         ["apis", group, _] if registry.groups().iter().any(|(own, _)| own == group) => {
             return Err(crate::handle::unknown_resource());
         }
-        ["openapi", "v3"] => {
-            Answer::Text(200, "text/plain; charset=utf-8", openapi_index(state).to_string())
-        }
+        ["openapi", "v3"] => Answer::Text(200, "text/plain; charset=utf-8", openapi_index(state).to_string()),
         ["openapi", "v3", rest @ ..] => match openapi(state, &rest.join("/")) {
             Some(document) => Answer::Json(200, Bytes::from(document)),
             None => Answer::Text(404, "", String::new()),
@@ -126,7 +130,10 @@ fn root(registry: &Registry) -> Value {
         paths.push(format!("/apis/{group}"));
         paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
     }
-    paths.extend(["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/readyz", "/version"].map(ToOwned::to_owned));
+    paths.extend(
+        ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/readyz", "/version"]
+            .map(ToOwned::to_owned),
+    );
     json!({"paths": paths})
 }
 
@@ -178,8 +185,7 @@ fn resources(registry: &Registry, group: &str, version: &str) -> Value {
             out.push(entry);
         }
     }
-    let mut list =
-        json!({"kind": "APIResourceList", "groupVersion": api_version(group, version), "resources": out});
+    let mut list = json!({"kind": "APIResourceList", "groupVersion": api_version(group, version), "resources": out});
     if !group.is_empty() {
         list["apiVersion"] = json!("v1");
     }
@@ -317,7 +323,8 @@ fn custom_document(customs: &[&Custom]) -> Value {
         );
     }
     // What the schemas refer to.
-    if let Some(document) = crate::data::openapi("api/v1").and_then(|text| serde_json::from_slice::<Value>(&text).ok()) {
+    if let Some(document) = crate::data::openapi("api/v1").and_then(|text| serde_json::from_slice::<Value>(&text).ok())
+    {
         for name in ["ObjectMeta", "OwnerReference", "ManagedFieldsEntry", "FieldsV1", "Time"] {
             let name = format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}");
             let schema = document["components"]["schemas"][&name].clone();

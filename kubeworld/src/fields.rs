@@ -155,7 +155,7 @@ impl Step {
 pub(crate) struct FieldSet {
     members: BTreeSet<Step>,
     /// None of them is empty.
-    children: BTreeMap<Step, FieldSet>,
+    children: BTreeMap<Step, Self>,
 }
 
 impl FieldSet {

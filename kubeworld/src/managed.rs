@@ -156,9 +156,7 @@ impl Managed {
                 "operation": if manager.applies { "Apply" } else { "Update" },
                 "apiVersion": entry.version, "fieldsType": "FieldsV1", "fieldsV1": entry.fields.to_json(),
             });
-            for (key, text) in
-                [("manager", &manager.name), ("subresource", &manager.subresource)]
-            {
+            for (key, text) in [("manager", &manager.name), ("subresource", &manager.subresource)] {
                 if !text.is_empty() {
                     out[key] = json!(text);
                 }
@@ -269,16 +267,13 @@ fn time_of(now: Timestamp) -> String {
 
 /// What of a request an endpoint ignores, so that nobody comes to own it: `status` on the object itself, the rest on
 /// its status.
-pub(crate) enum Reset {
-    /// All but these, and what is below them.
-    Fields(FieldSet),
-}
+///
+/// These fields, and all that is below them.
+pub(crate) struct Reset(pub(crate) FieldSet);
 
 impl Reset {
     fn filter(&self, set: &FieldSet) -> FieldSet {
-        match self {
-            Self::Fields(fields) => set.recursive_difference(fields),
-        }
+        set.recursive_difference(&self.0)
     }
 }
 
@@ -397,8 +392,7 @@ pub(crate) fn apply(
     if by.manager == "kubectl" && !conflicts.is_empty() {
         // What `kubectl apply` applied from the client's side, and nobody changed since, is its own.
         let own = last_applied(typed, live);
-        let left: Vec<Conflict> =
-            conflicts.iter().filter(|conflict| !own.has_path(&conflict.path)).cloned().collect();
+        let left: Vec<Conflict> = conflicts.iter().filter(|conflict| !own.has_path(&conflict.path)).cloned().collect();
         conflicts = left;
     }
     if !force && !conflicts.is_empty() {

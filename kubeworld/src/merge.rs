@@ -86,25 +86,23 @@ fn check_at(schema: &Schema, ty: TypeId, value: &Value, duplicates: bool, path: 
     }
     let ty = schema.get(ty);
     match ty.form(Some(value)) {
-        Form::Scalar => {
-            match (ty.scalar, value) {
-                (Some(schema::Scalar::Number), Value::Number(_))
-                | (Some(schema::Scalar::String), Value::String(_))
-                | (Some(schema::Scalar::Boolean), Value::Bool(_))
-                | (Some(schema::Scalar::Untyped), Value::Number(_) | Value::String(_) | Value::Bool(_)) => {}
-                (Some(schema::Scalar::Number), _) => {
-                    fault(path, format!("expected numeric (int or float), got {}", go_type(value)));
-                }
-                (Some(schema::Scalar::String), _) => {
-                    let shown = format!("&value.valueUnstructured{{Value:{}}}", go_syntax(value));
-                    fault(path, format!("expected string, got {shown}"));
-                }
-                (Some(schema::Scalar::Boolean), _) => fault(path, format!("expected boolean, got {}", shown(value))),
-                (Some(schema::Scalar::Untyped) | None, _) => {
-                    fault(path, format!("expected any scalar, got {}", shown(value)));
-                }
+        Form::Scalar => match (ty.scalar, value) {
+            (Some(schema::Scalar::Number), Value::Number(_))
+            | (Some(schema::Scalar::String), Value::String(_))
+            | (Some(schema::Scalar::Boolean), Value::Bool(_))
+            | (Some(schema::Scalar::Untyped), Value::Number(_) | Value::String(_) | Value::Bool(_)) => {}
+            (Some(schema::Scalar::Number), _) => {
+                fault(path, format!("expected numeric (int or float), got {}", go_type(value)));
             }
-        }
+            (Some(schema::Scalar::String), _) => {
+                let shown = format!("&value.valueUnstructured{{Value:{}}}", go_syntax(value));
+                fault(path, format!("expected string, got {shown}"));
+            }
+            (Some(schema::Scalar::Boolean), _) => fault(path, format!("expected boolean, got {}", shown(value))),
+            (Some(schema::Scalar::Untyped) | None, _) => {
+                fault(path, format!("expected any scalar, got {}", shown(value)));
+            }
+        },
         Form::List(list) => {
             let Some(items) = value.as_array() else {
                 fault(path, format!("expected list, got {}", shown(value)));
@@ -124,10 +122,7 @@ fn check_at(schema: &Schema, ty: TypeId, value: &Value, duplicates: bool, path: 
                     }
                 };
                 if !duplicates && seen.contains(&step) {
-                    faults.push(Fault {
-                        path: path.clone(),
-                        message: format!("duplicate entries for key {step}"),
-                    });
+                    faults.push(Fault { path: path.clone(), message: format!("duplicate entries for key {step}") });
                 }
                 let length = path.len();
                 path.push_str(&step.to_string());
@@ -147,8 +142,9 @@ fn check_at(schema: &Schema, ty: TypeId, value: &Value, duplicates: bool, path: 
                 path.push_str(key);
                 match map.under(key) {
                     Some(ty) => check_at(schema, ty, value, duplicates, path, faults),
-                    None => faults
-                        .push(Fault { path: path.clone(), message: "field not declared in schema".to_owned() }),
+                    None => {
+                        faults.push(Fault { path: path.clone(), message: "field not declared in schema".to_owned() })
+                    }
                 }
                 path.truncate(length);
             }
@@ -196,8 +192,7 @@ fn field_set_at(schema: &Schema, ty: TypeId, value: &Value, path: &mut Vec<Step>
         Form::List(list) => match (&list.kind, value) {
             (ListKind::Atomic, _) => set.insert(path),
             (ListKind::Set | ListKind::Map(_), Value::Array(items)) => {
-                let steps: Vec<Option<Step>> =
-                    items.iter().map(|item| item_step(schema, list, item).ok()).collect();
+                let steps: Vec<Option<Step>> = items.iter().map(|item| item_step(schema, list, item).ok()).collect();
                 for (step, item) in steps.iter().zip(items) {
                     let Some(step) = step else { continue };
                     path.push(step.clone());
@@ -421,10 +416,8 @@ fn merge_items(
         items
             .map(|(at, item)| {
                 let step = item_step(schema, list, item);
-                let step = step.map_err(|error| Fault {
-                    path: path.to_owned(),
-                    message: format!("element {at}: {error}"),
-                });
+                let step =
+                    step.map_err(|error| Fault { path: path.to_owned(), message: format!("element {at}: {error}") });
                 Ok((step?, item.clone()))
             })
             .collect()

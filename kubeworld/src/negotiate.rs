@@ -32,7 +32,8 @@ pub(crate) struct Accept {
 
 impl Accept {
     /// JSON, whole.
-    pub(crate) const JSON: Self = Self { form: Form::Whole, yaml: false, version: "v1", one_object: false, list: false };
+    pub(crate) const JSON: Self =
+        Self { form: Form::Whole, yaml: false, version: "v1", one_object: false, list: false };
 
     /// The first range that can be served. Clients that speak protobuf read JSON as well: they look at the type of the
     /// answer.
@@ -75,7 +76,13 @@ impl Accept {
             };
             let version = if parameter("v") == Some("v1beta1") { "v1beta1" } else { "v1" };
             let one_object = parameter("as") == Some("PartialObjectMetadata");
-            return Ok(Self { form, yaml, version, one_object, list: parameter("as") == Some("PartialObjectMetadataList") });
+            return Ok(Self {
+                form,
+                yaml,
+                version,
+                one_object,
+                list: parameter("as") == Some("PartialObjectMetadataList"),
+            });
         }
         Err(Self::refusal())
     }

@@ -12,7 +12,12 @@ use crate::status::{Details, Status};
 const OPERATIONS_MAX: usize = 10_000;
 
 /// The object with the patch in it, and what a strict reading of the patch refuses.
-pub(crate) fn patch(resource: &Resource, kind: &str, object: &Value, body: &[u8]) -> Result<(Value, Vec<String>), Status> {
+pub(crate) fn patch(
+    resource: &Resource,
+    kind: &str,
+    object: &Value,
+    body: &[u8],
+) -> Result<(Value, Vec<String>), Status> {
     match kind {
         "application/json-patch+json" => json_patch(object, body),
         "application/merge-patch+json" => {
@@ -80,12 +85,13 @@ fn json_patch(object: &Value, body: &[u8]) -> Result<(Value, Vec<String>), Statu
             Err(_) => return Err(rejected(&refused_operation(operation))),
         };
         // The real server's library puts a field that is missing where one is to be replaced.
-        let one = match one {
-            json_patch::PatchOperation::Replace(replace) if out.pointer(&replace.path.to_string()).is_none() => {
-                json_patch::PatchOperation::Add(json_patch::AddOperation { path: replace.path, value: replace.value })
-            }
-            other => other,
-        };
+        let mut one = one;
+        if let json_patch::PatchOperation::Replace(replace) = &one
+            && out.pointer(&replace.path.to_string()).is_none()
+        {
+            let json_patch::ReplaceOperation { path, value } = replace.clone();
+            one = json_patch::PatchOperation::Add(json_patch::AddOperation { path, value });
+        }
         let result = json_patch::patch(&mut out, std::slice::from_ref(&one));
         if result.is_err() {
             return Err(rejected(&failed_operation(operation)));
@@ -111,7 +117,9 @@ fn failed_operation(operation: &Value) -> String {
     let last = path.rsplit('/').next().unwrap_or_default();
     match text(operation, "op") {
         "test" => format!("testing value {path} failed: test failed"),
-        "remove" => format!("error in remove for path: '{path}': Unable to remove nonexistent key: {last}: missing value"),
+        "remove" => {
+            format!("error in remove for path: '{path}': Unable to remove nonexistent key: {last}: missing value")
+        }
         "replace" => format!("replace operation does not apply: doc is missing key: {path}: missing value"),
         "add" => format!("add operation does not apply: doc is missing path: \"{path}\": missing value"),
         "copy" => format!(
@@ -133,7 +141,7 @@ fn rejected(why: &str) -> Status {
         code: 422,
         reason: "Invalid",
         message: "the server rejected our request due to an error in our request".to_owned(),
-        details: Some(Details::default()),
+        details: Some(Box::new(Details::default())),
     }
 }
 
@@ -164,7 +172,11 @@ const RETAIN: &str = "$retainKeys";
 const ORDER: &str = "$setElementOrder/";
 const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
 
-fn merge_map(at: At<'_>, mut own: Map<String, Value>, patch: &Map<String, Value>) -> Result<Map<String, Value>, Status> {
+fn merge_map(
+    at: At<'_>,
+    mut own: Map<String, Value>,
+    patch: &Map<String, Value>,
+) -> Result<Map<String, Value>, Status> {
     match patch.get(DIRECTIVE).map(|directive| directive.as_str().unwrap_or_default()) {
         Some("replace") => {
             let rest = patch.iter().filter(|(key, _)| *key != DIRECTIVE);
@@ -289,7 +301,12 @@ fn merge_list(
 
 /// Items that the patch names in its order, the others in the server's, both woven together where the server's order
 /// tells.
-fn arranged(items: Vec<Value>, wanted: &[Value], server: &[Value], same: impl Fn(&Value, &Value) -> bool) -> Vec<Value> {
+fn arranged(
+    items: Vec<Value>,
+    wanted: &[Value],
+    server: &[Value],
+    same: impl Fn(&Value, &Value) -> bool,
+) -> Vec<Value> {
     let (mut named, others): (Vec<Value>, Vec<Value>) =
         items.into_iter().partition(|item| wanted.iter().any(|one| same(one, item)));
     named.sort_by_key(|item| wanted.iter().position(|one| same(one, item)));

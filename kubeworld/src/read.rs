@@ -31,14 +31,15 @@ impl Selector {
         for (field, _, _) in &fields.0 {
             let known = matches!(field.as_str(), "metadata.name" | "metadata.namespace")
                 || selectable(&call.resource).iter().any(|own| own == field)
-                || call.resource.custom().is_some_and(|custom| custom.selectable.iter().any(|own| own.dotted() == *field));
+                || call
+                    .resource
+                    .custom()
+                    .is_some_and(|custom| custom.selectable.iter().any(|own| own.dotted() == *field));
             if !known {
                 return Err(Status::bad_request(if has_own_labels(&call.resource) {
                     format!("field label not supported: {field}")
                 } else {
-                    format!(
-                        "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-                    )
+                    format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
                 }));
             }
         }
@@ -135,29 +136,28 @@ pub(crate) fn fields_of(resource: &Resource, value: &Value) -> Vec<(Cow<'static,
             "spec.hostNetwork" | "spec.unschedulable" => json!(at(field) == true),
             "status.replicas" => json!(at(field).as_i64().unwrap_or_default()),
             "status.successful" => json!(at("status.succeeded").as_i64().unwrap_or_default()),
-            "source" => match at("source.component") {
-                Value::Null => at("reportingComponent"),
-                component => component,
-            },
+            "source" if at("source.component").is_null() => at("reportingComponent"),
+            "source" => at("source.component"),
             path => at(path),
         };
-        out.push((Cow::Borrowed(field), match found {
-            Value::String(text) => text,
-            Value::Null => String::new(),
-            other => other.to_string(),
-        }));
+        out.push((Cow::Borrowed(field), as_text(&found)));
     }
     if let Some(custom) = resource.custom() {
         for field in &custom.selectable {
             let found = field.find(value);
-            out.push((Cow::Owned(field.dotted()), match found {
-                Some(Value::String(text)) => text.clone(),
-                Some(Value::Null) | None => String::new(),
-                Some(other) => other.to_string(),
-            }));
+            out.push((Cow::Owned(field.dotted()), found.map(as_text).unwrap_or_default()));
         }
     }
     out
+}
+
+/// A value as a selector names it.
+fn as_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
 }
 
 /// One object.
@@ -176,10 +176,15 @@ fn revision_of(call: &Call<'_>, key: &str) -> Result<Option<u64>, Status> {
     match call.query.get(key) {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|_| {
-            let cause = Cause::invalid(key, &json!(text), &format!("strconv.ParseUint: parsing {text:?}: invalid syntax"));
+            let cause =
+                Cause::invalid(key, &json!(text), &format!("strconv.ParseUint: parsing {text:?}: invalid syntax"));
             let message = format!("{}: {}", cause.field, cause.message);
             let is_list = call.name.is_empty() && !call.query.flag("watch");
-            if is_list { Status::bad_request(format!("invalid resource version: {message}")) } else { Status::unclassified(message) }
+            if is_list {
+                Status::bad_request(format!("invalid resource version: {message}"))
+            } else {
+                Status::unclassified(message)
+            }
         }),
     }
 }
@@ -215,7 +220,10 @@ fn check_options(call: &Call<'_>, watch: bool) -> Result<(), Status> {
             ));
         }
         if query.has("continue") {
-            causes.push(Cause::forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided"));
+            causes.push(Cause::forbidden(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden when continue is provided",
+            ));
         }
         if !matches!(matching, "Exact" | "NotOlderThan") {
             causes.push(Cause::not_supported("resourceVersionMatch", &json!(matching), &["Exact", "NotOlderThan", ""]));
@@ -237,7 +245,7 @@ fn too_large(asked: u64, current: u64) -> Status {
         code: 504,
         reason: "Timeout",
         message: format!("Timeout: {message}"),
-        details: Some(Details {
+        details: Some(Box::new(Details {
             causes: vec![Cause {
                 reason: "ResourceVersionTooLarge",
                 message: "Too large resource version".to_owned(),
@@ -245,7 +253,7 @@ fn too_large(asked: u64, current: u64) -> Status {
             }],
             retry_after_seconds: 1,
             ..Details::default()
-        }),
+        })),
     }
 }
 
@@ -277,7 +285,8 @@ pub(crate) fn list(state: &State, call: &Call<'_>) -> Result<List, Status> {
     {
         return Err(too_large(asked, current));
     } else if let Some(asked) = asked
-        && (call.query.get("resourceVersionMatch") == "Exact" || (limit > 0 && asked != 0 && !call.query.has("resourceVersionMatch")))
+        && (call.query.get("resourceVersionMatch") == "Exact"
+            || (limit > 0 && asked != 0 && !call.query.has("resourceVersionMatch")))
     {
         at = Some(asked);
     }
@@ -323,7 +332,9 @@ fn parse_continue(token: &str) -> Result<(u64, String), Status> {
     match (value["v"].as_str(), value["rv"].as_u64(), value["start"].as_str()) {
         (Some("meta.k8s.io/v1"), Some(revision), Some(start)) => Ok((revision, start.to_owned())),
         (Some("meta.k8s.io/v1"), _, _) => Err(bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")),
-        (other, _, _) => Err(bad(&format!("server does not recognize this encoded version {:?}", other.unwrap_or_default()))),
+        (other, _, _) => {
+            Err(bad(&format!("server does not recognize this encoded version {:?}", other.unwrap_or_default())))
+        }
     }
 }
 

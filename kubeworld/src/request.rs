@@ -81,7 +81,9 @@ pub(crate) struct Query(BTreeMap<String, Vec<String>>);
 
 impl Query {
     pub(crate) fn of(text: &str) -> Self {
-        let pairs: Vec<(String, String)> = serde_urlencoded::from_str(text).unwrap_or_default();
+        // Go drops what has a semicolon in it.
+        let plain: Vec<&str> = text.split('&').filter(|pair| !pair.contains(';')).collect();
+        let pairs: Vec<(String, String)> = serde_urlencoded::from_str(&plain.join("&")).unwrap_or_default();
         let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (key, value) in pairs {
             out.entry(key).or_default().push(value);
@@ -114,9 +116,10 @@ impl Query {
     pub(crate) fn number(&self, key: &str) -> Result<Option<i64>, Status> {
         match self.get(key) {
             "" if !self.has(key) => Ok(None),
-            text => text.parse().map(Some).map_err(|_| {
-                Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-            }),
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))),
         }
     }
 }

@@ -100,9 +100,7 @@ fn requirement(part: &str) -> Result<Requirement, String> {
         return match *operator {
             "in" => Ok(Requirement::In(key, values)),
             "notin" => Ok(Requirement::NotIn(key, values)),
-            other => Err(format!(
-                "found '{other}', expected: in, notin, =, ==, !=, gt, lt, >, <"
-            )),
+            other => Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt, >, <")),
         };
     }
     for (sign, not) in [("!=", true), ("==", false), ("=", false)] {
@@ -122,7 +120,8 @@ fn requirement(part: &str) -> Result<Requirement, String> {
         if let Some((key, value)) = part.split_once(sign) {
             let key = key_of(key)?;
             let than = value.trim().parse().map_err(|_| {
-                "for 'Gt', 'Lt' operators, the value must be an integer".to_owned()
+                let value = value.trim();
+                format!("values[0]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an integer")
             })?;
             return Ok(if greater { Requirement::Greater(key, than) } else { Requirement::Less(key, than) });
         }
@@ -195,9 +194,7 @@ impl Fields {
                 .into_iter()
                 .find_map(|(sign, not)| term.split_once(sign).map(|(field, value)| (field, value, not)));
             let Some((field, value, not)) = parsed else {
-                return Err(Status::bad_request(format!(
-                    "invalid selector: '{text}'; can't understand '{term}'"
-                )));
+                return Err(Status::bad_request(format!("invalid selector: '{text}'; can't understand '{term}'")));
             };
             out.push((field.to_owned(), value.to_owned(), not));
         }

@@ -39,13 +39,11 @@ pub(crate) fn subresource(state: &mut State, call: &Call<'_>, subresource: &Subr
     match (resource.plural.as_str(), subresource.name.as_str()) {
         (_, "scale") => scale::answer(state, call),
         ("namespaces", "finalize") => write::update(state, call),
-        ("certificatesigningrequests", "approval") | ("pods", "ephemeralcontainers" | "resize") => {
-            match *call.method {
-                http::Method::GET => crate::read::get(state, call),
-                http::Method::PUT => write::update(state, call),
-                _ => write::patch(state, call),
-            }
-        }
+        ("certificatesigningrequests", "approval") | ("pods", "ephemeralcontainers" | "resize") => match *call.method {
+            http::Method::GET => crate::read::get(state, call),
+            http::Method::PUT => write::update(state, call),
+            _ => write::patch(state, call),
+        },
         ("pods", "log") => pods::log(state, call),
         ("pods", "eviction") => pods::evict(state, call),
         ("pods", "binding") => {
@@ -58,12 +56,7 @@ pub(crate) fn subresource(state: &mut State, call: &Call<'_>, subresource: &Subr
 }
 
 /// Addresses and ports of Services.
-pub(crate) fn allocate(
-    state: &State,
-    resource: &Resource,
-    new: &mut Value,
-    old: Option<&Value>,
-) -> Result<(), Status> {
+pub(crate) fn allocate(state: &State, resource: &Resource, new: &mut Value, old: Option<&Value>) -> Result<(), Status> {
     if !(resource.group.is_empty() && resource.plural == "services") {
         return Ok(());
     }
@@ -107,12 +100,7 @@ pub(crate) fn grace(resource: &Resource, object: &Value, asked: Option<i64>) -> 
 }
 
 /// Deletes that are more than that: a namespace ends when its content has.
-pub(crate) fn delete(
-    state: &mut State,
-    call: &Call<'_>,
-    old: &Value,
-    dry_run: bool,
-) -> Result<Option<Answer>, Status> {
+pub(crate) fn delete(state: &mut State, call: &Call<'_>, old: &Value, dry_run: bool) -> Result<Option<Answer>, Status> {
     let resource = call.resource.clone();
     if !(resource.group.is_empty() && resource.plural == "namespaces") {
         return Ok(None);

@@ -12,7 +12,7 @@ pub struct Status {
     /// For people.
     pub message: String,
     /// What it is about, where it is about an object.
-    pub details: Option<Details>,
+    pub details: Option<Box<Details>>,
 }
 
 /// What a refusal is about.
@@ -93,6 +93,11 @@ fn shown(value: &Value) -> String {
     }
 }
 
+/// A text as Go quotes it.
+fn quoted(text: &str) -> String {
+    format!("{text:?}").replace("\\0", "\\x00")
+}
+
 /// The name of a resource with its group, as messages have it: `deployments.apps`, `pods`.
 pub(crate) fn qualified(group: &str, resource: &str) -> String {
     if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
@@ -118,13 +123,13 @@ impl Status {
         Self {
             code,
             reason,
-            message: format!("{} {name:?} {what}", qualified(group, resource)),
-            details: Some(Details {
+            message: format!("{} {} {what}", qualified(group, resource), quoted(name)),
+            details: Some(Box::new(Details {
                 name: name.to_owned(),
                 group: group.to_owned(),
                 kind: resource.to_owned(),
                 ..Details::default()
-            }),
+            })),
         }
     }
 
@@ -185,8 +190,11 @@ impl Status {
             }
             if !details.causes.is_empty() {
                 let causes = details.causes.iter().map(|cause| {
-                    let fields =
-                        [("reason", cause.reason), ("message", cause.message.as_str()), ("field", cause.field.as_str())];
+                    let fields = [
+                        ("reason", cause.reason),
+                        ("message", cause.message.as_str()),
+                        ("field", cause.field.as_str()),
+                    ];
                     let fields = fields.into_iter().filter(|(_, text)| !text.is_empty());
                     Value::Object(fields.map(|(key, text)| (key.to_owned(), json!(text))).collect())
                 });

@@ -125,7 +125,10 @@ impl Store {
         let objects = self.tables.get(table).map(|table| &table.objects);
         objects.into_iter().flat_map(move |objects| {
             let prefix = prefix.clone();
-            objects.range(prefix.clone()..).take_while(move |(key, _)| key.starts_with(&prefix)).map(|(_, object)| object)
+            objects
+                .range(prefix.clone()..)
+                .take_while(move |(key, _)| key.starts_with(&prefix))
+                .map(|(_, object)| object)
         })
     }
 

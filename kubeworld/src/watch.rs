@@ -126,8 +126,7 @@ impl Watch {
         let changes: Option<Vec<crate::store::Change>> = changes.map(|changes| changes.cloned().collect());
         match changes {
             None => {
-                let status =
-                    crate::read::expired(format!("too old resource version: {} ({current})", self.at));
+                let status = crate::read::expired(format!("too old resource version: {} ({current})", self.at));
                 out.push(self.line("ERROR", status.to_json()));
                 self.ended = true;
                 return out;

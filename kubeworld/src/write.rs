@@ -413,7 +413,7 @@ fn reset(resource: &Resource, subresource: &str) -> Reset {
         (_, _, _) if resource.has_status() => &[&["status"]],
         (_, _, _) => &[],
     };
-    Reset::Fields(FieldSet::of(fields))
+    Reset(FieldSet::of(fields))
 }
 
 /// Accounts what a request changed, and writes the entries into the object.
@@ -423,8 +423,7 @@ pub(crate) fn own(call: &Call<'_>, options: &WriteOptions, live: Option<&Value>,
     let empty = nothing(&call.resource);
     let before = live.unwrap_or(&empty);
     let managed = Managed::of_request(before, new, &call.subresource);
-    let by =
-        By { manager: &options.manager, version: &version, subresource: &call.subresource, now: call.now };
+    let by = By { manager: &options.manager, version: &version, subresource: &call.subresource, now: call.now };
     let reset = reset(&call.resource, &call.subresource);
     let (before, after) = (without_entries(before), without_entries(new));
     let managed = managed::updated(typed, &before, &after, &managed, &by, &reset, live.is_none());
@@ -432,13 +431,7 @@ pub(crate) fn own(call: &Call<'_>, options: &WriteOptions, live: Option<&Value>,
 }
 
 /// The same for a scale that is applied: who applies owns the one number, beside others who do.
-pub(crate) fn own_scale(
-    call: &Call<'_>,
-    options: &WriteOptions,
-    live: &Value,
-    new: &mut Value,
-    path: &custom::Path,
-) {
+pub(crate) fn own_scale(call: &Call<'_>, options: &WriteOptions, live: &Value, new: &mut Value, path: &custom::Path) {
     let mut managed = Managed::of_request(live, new, &call.subresource);
     managed.own_alone(&options.manager, &call.resource.api_version(), &call.subresource, path.steps());
     managed.write(new);
@@ -714,7 +707,8 @@ pub(crate) fn replace(
     check_object_size(&new)?;
     let finalizers = new["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
     let grace = old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default();
-    if !finalizers && old["metadata"]["deletionTimestamp"].is_string() && grace == 0 && special::may_end(resource, &new) {
+    if !finalizers && old["metadata"]["deletionTimestamp"].is_string() && grace == 0 && special::may_end(resource, &new)
+    {
         if !options.dry_run {
             take_away(state, resource, call.storage_namespace(), &call.name, call.now);
         }
@@ -742,9 +736,7 @@ fn keep_times(new: &mut Value, old: &Value) {
         entries
     };
     let (before, after) = (&old["metadata"]["managedFields"], &new["metadata"]["managedFields"]);
-    if before != after
-        && without_times(before) == without_times(after)
-        && without_entries(new) == without_entries(old)
+    if before != after && without_times(before) == without_times(after) && without_entries(new) == without_entries(old)
     {
         let entries = before.clone();
         metadata(new).insert("managedFields".to_owned(), entries);
@@ -771,7 +763,7 @@ pub(crate) fn patch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
         let mut status = unsupported_type(&known);
         if resource_routes_by_type(call) {
             status.message = "415: Unsupported Media Type".to_owned();
-            status.details = Some(Details::default());
+            status.details = Some(Box::new(Details::default()));
         }
         return Err(status);
     }
@@ -796,7 +788,10 @@ pub(crate) fn patch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
         status
     };
     if !new.is_object() {
-        return Err(invalid(format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", kind_of(&new))));
+        return Err(invalid(format!(
+            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            kind_of(&new)
+        )));
     }
     for key in ["kind", "apiVersion"] {
         if new[key].as_str().unwrap_or_default().is_empty() {
@@ -807,6 +802,13 @@ pub(crate) fn patch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let version = text(&new["apiVersion"]);
         let number = version.rsplit('/').next().unwrap_or_default();
+        let known = Registry::built_in().has_version(version.rsplit_once('/').map_or("", |(group, _)| group), number);
+        if !known && call.resource.custom().is_none() {
+            return Err(invalid(format!(
+                "no kind {:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\"",
+                text(&new["kind"])
+            )));
+        }
         return Err(invalid(format!(
             "converting ({number}.{}) to ({}.{}): unknown conversion",
             text(&new["kind"]),
@@ -842,8 +844,8 @@ fn apply_patch(
     old: Option<Value>,
 ) -> Result<Answer, Status> {
     let resource = &call.resource;
-    let parsed = decode::yaml(call.body)
-        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    let parsed =
+        decode::yaml(call.body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     let mut config = parsed.value;
     if config.is_null() {
         config = json!({});
@@ -935,7 +937,7 @@ fn refused(call: &Call<'_>, config: &Value, refusal: Refusal) -> Status {
             code: 409,
             reason: "Conflict",
             message: managed::conflict_message(&conflicts),
-            details: Some(Details {
+            details: Some(Box::new(Details {
                 causes: conflicts
                     .iter()
                     .map(|conflict| Cause {
@@ -945,7 +947,7 @@ fn refused(call: &Call<'_>, config: &Value, refusal: Refusal) -> Status {
                     })
                     .collect(),
                 ..Details::default()
-            }),
+            })),
         },
         Refusal::Unfit(faults) => {
             let namespace = config["metadata"]["namespace"].as_str().unwrap_or_default();
@@ -959,7 +961,9 @@ fn refused(call: &Call<'_>, config: &Value, refusal: Refusal) -> Status {
                 .collect();
             let errors = match lines.as_slice() {
                 [one] => one.clone(),
-                many => format!("errors:\n{}", many.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")),
+                many => {
+                    format!("errors:\n{}", many.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))
+                }
             };
             Status {
                 code: 500,
@@ -1091,9 +1095,10 @@ fn finalizers_for(object: &Value, options: &DeleteOptions) -> Vec<String> {
 fn delete_one(state: &mut State, call: &Call<'_>, name: &str, options: &DeleteOptions) -> Result<Answer, Status> {
     let resource = call.resource.clone();
     let namespace = call.storage_namespace();
-    let stored = state.store.get(&resource.table, namespace, name).ok_or_else(|| {
-        Status::not_found(&resource.group, &resource.plural, name)
-    })?;
+    let stored = state
+        .store
+        .get(&resource.table, namespace, name)
+        .ok_or_else(|| Status::not_found(&resource.group, &resource.plural, name))?;
     let old = resource.value(&stored);
     let precondition = |what: &str, wanted: &str, own: &str, happened: &str| {
         let why = format!(
@@ -1130,7 +1135,8 @@ fn delete_one(state: &mut State, call: &Call<'_>, name: &str, options: &DeleteOp
         }
     }
     let finalizers = finalizers_for(&old, options);
-    let graceful = grace.is_some_and(|grace| grace > 0) && !(deleting && old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() == 0);
+    let graceful = grace.is_some_and(|grace| grace > 0)
+        && !(deleting && old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() == 0);
     if finalizers.is_empty() && !graceful {
         let mut last = old;
         if grace.is_some() {

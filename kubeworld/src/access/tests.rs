@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
+use super::impersonation::Mode;
 use super::*;
 
 /// What a real server answered, and the roles and bindings that it held beside those of the beginning.

@@ -94,10 +94,7 @@ fn at(node: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     if !fits {
         let wanted = if int_or_string { "integer,string" } else { wanted.unwrap_or_default() };
         let why = format!("{} in body must be of type {wanted}: {:?}", in_body(path), found);
-        causes.push(Cause {
-            reason: "FieldValueTypeInvalid",
-            ..Cause::invalid(path, &shown_type(value), &why)
-        });
+        causes.push(Cause { reason: "FieldValueTypeInvalid", ..Cause::invalid(path, &shown_type(value), &why) });
         return;
     }
     let invalid = |why: String, value: &Value| {

@@ -21,7 +21,9 @@ fn fields_v1_goes_there_and_back() {
 
 #[test]
 fn garbage_is_no_set() {
-    for text in [json!(1), json!({"x": {}}), json!({"q:a": {}}), json!({"f:a": 1}), json!({"k:{": {}}), json!({"i:x": {}})] {
+    for text in
+        [json!(1), json!({"x": {}}), json!({"q:a": {}}), json!({"f:a": 1}), json!({"k:{": {}}), json!({"i:x": {}})]
+    {
         assert_eq!(FieldSet::from_json(&text), None, "{text}");
     }
 }

@@ -7,11 +7,11 @@ fn deployment() -> std::sync::Arc<Resource> {
     Registry::built_in().find("apps", "v1", "deployments").unwrap().clone()
 }
 
-fn pod_spec(object: &Value, patch: &Value) -> Value {
+fn pod_spec(object: &Value, change: &Value) -> Value {
     let wrap = |spec: &Value| json!({"spec": {"template": {"spec": spec}}});
-    let body = wrap(patch).to_string();
+    let body = wrap(change).to_string();
     let kind = "application/strategic-merge-patch+json";
-    let (out, _) = super::patch(&deployment(), kind, &wrap(object), body.as_bytes()).unwrap();
+    let (out, _) = patch(&deployment(), kind, &wrap(object), body.as_bytes()).unwrap();
     out["spec"]["template"]["spec"].clone()
 }
 
@@ -42,6 +42,6 @@ fn directives_delete_replace_and_order() {
 fn an_item_without_its_key_is_refused() {
     let body = json!({"spec": {"template": {"spec": {"containers": [{"image": "x"}]}}}}).to_string();
     let kind = "application/strategic-merge-patch+json";
-    let error = super::patch(&deployment(), kind, &json!({}), body.as_bytes()).unwrap_err();
+    let error = patch(&deployment(), kind, &json!({}), body.as_bytes()).unwrap_err();
     assert!(error.message.contains("does not contain declared merge key: name"), "{}", error.message);
 }

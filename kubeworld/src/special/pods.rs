@@ -11,14 +11,7 @@ use crate::write;
 /// A pod gets its node.
 pub(super) fn bind(state: &mut State, call: &Call<'_>, name: &str, body: &Value) -> Result<Answer, Status> {
     let node = body["target"]["name"].as_str().unwrap_or_default();
-    let mut causes = Vec::new();
-    let kind = body["target"]["kind"].as_str().unwrap_or_default();
-    if !matches!(kind, "" | "Node") {
-        causes.push(Cause::not_supported("target.kind", &json!(kind), &["Node", "<empty>"]));
-    }
-    if node.is_empty() {
-        causes.push(Cause::required("target.name", ""));
-    }
+    let causes = crate::kinds::pods::validate_binding(body);
     if !causes.is_empty() {
         return Err(Status::invalid("", "Binding", name, causes));
     }
@@ -76,7 +69,7 @@ pub(super) fn evict(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
                 code: 429,
                 reason: "TooManyRequests",
                 message: "Cannot evict pod as it would violate the pod's disruption budget.".to_owned(),
-                details: Some(Details {
+                details: Some(Box::new(Details {
                     causes: vec![Cause {
                         reason: "DisruptionBudget",
                         message: format!(
@@ -87,7 +80,7 @@ pub(super) fn evict(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
                         field: String::new(),
                     }],
                     ..Details::default()
-                }),
+                })),
             });
         }
     }

@@ -79,7 +79,8 @@ fn check(kind: &str, call: &Call<'_>, review: &Value) -> Result<(), Status> {
             causes.push(cause);
         }
     }
-    let nobody = spec["user"].as_str().unwrap_or_default().is_empty() && spec["groups"].as_array().is_none_or(Vec::is_empty);
+    let nobody =
+        spec["user"].as_str().unwrap_or_default().is_empty() && spec["groups"].as_array().is_none_or(Vec::is_empty);
     if kind != "SelfSubjectAccessReview" && nobody {
         causes.push(Cause::invalid("spec.user", &json!(""), "at least one of user or group must be specified"));
     }
@@ -174,6 +175,9 @@ pub(super) fn token(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
         spec["boundObjectRef"] = body["spec"]["boundObjectRef"].clone();
     }
     let status = json!({"token": token, "expirationTimestamp": write::time(ends)});
-    Ok(Answer::Other(201, json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
-        "metadata": metadata, "spec": spec, "status": status})))
+    Ok(Answer::Other(
+        201,
+        json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
+        "metadata": metadata, "spec": spec, "status": status}),
+    ))
 }

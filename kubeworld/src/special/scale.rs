@@ -124,9 +124,9 @@ fn internal(what: &str) -> Status {
         code: 500,
         reason: "InternalError",
         message: format!("Internal error occurred: {what}"),
-        details: Some(Details {
+        details: Some(Box::new(Details {
             causes: vec![Cause { reason: "", message: what.to_owned(), field: String::new() }],
             ..Details::default()
-        }),
+        })),
     }
 }

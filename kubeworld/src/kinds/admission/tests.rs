@@ -38,7 +38,7 @@ fn pod(more: Value) -> Value {
 #[test]
 fn a_pod_gets_its_account_priority_and_tolerations() {
     let mut object = pod(json!({"priorityClassName": "high"}));
-    admit_create(Kind { group: "", version: "v1", kind: "Pod" }, &mut object, &Others).unwrap();
+    admit_create(Kind { group: "", version: "v1", kind: "Pod" }, &mut object, &Others, true).unwrap();
     let spec = &object["spec"];
     assert_eq!(spec["serviceAccountName"], "default");
     assert_eq!(spec["serviceAccount"], "default");
@@ -60,7 +60,7 @@ fn what_names_nothing_is_forbidden() {
         ),
     ] {
         let mut object = pod(more);
-        let found = admit_create(Kind { group: "", version: "v1", kind: "Pod" }, &mut object, &Others);
+        let found = admit_create(Kind { group: "", version: "v1", kind: "Pod" }, &mut object, &Others, true);
         assert_eq!(found, Err(expected.to_owned()));
     }
 }
