@@ -28,16 +28,24 @@ use jiff::Timestamp;
 use crate::api::Api;
 
 mod accounts;
+mod budgets;
 mod cache;
+mod cron_jobs;
+mod daemon_sets;
 mod deployments;
 mod garbage;
+mod jobs;
 mod namespaces;
 mod nodes;
 mod pods;
 mod replica_sets;
+mod revisions;
+mod roles;
 mod server;
 mod services;
+mod stateful_sets;
 mod templates;
+mod volumes;
 
 use cache::Cache;
 
@@ -58,6 +66,8 @@ pub struct Settings {
     pub pod_addresses: Ipv4Net,
     /// What Services of type LoadBalancer get, in this order.
     pub load_balancers: Vec<IpAddr>,
+    /// The storage class that claims get, whose volumes are made when they are wanted.
+    pub storage_class: Option<String>,
     /// The certificates in each namespace's `kube-root-ca.crt`.
     pub root_certificates: String,
     /// How often a node renews its Lease; the kubelet's default is ten seconds.
@@ -76,6 +86,7 @@ impl Default for Settings {
             // kubeadm's documents and flannel use this network.
             pod_addresses: Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16),
             load_balancers: Vec::new(),
+            storage_class: Some("standard".to_owned()),
             root_certificates: String::new(),
             heartbeat: Duration::from_secs(10),
         }
@@ -104,14 +115,22 @@ pub(crate) enum Controller {
     Owner,
     Namespace,
     Account,
+    Role,
     Node,
+    Volume,
+    Claim,
+    CronJob,
+    Job,
     Deployment,
     ReplicaSet,
+    StatefulSet,
+    DaemonSet,
     /// A pod that has no node.
     Schedule,
     /// A pod on its node.
     Life,
     Service,
+    Budget,
     /// Old events go.
     Events,
 }
@@ -179,6 +198,7 @@ impl Controllers {
         self.work.now = now;
         if first {
             nodes::begin(&mut self.work);
+            volumes::begin(&mut self.work);
             self.work.queue.insert(Key::new(Controller::Events, "", ""));
         }
         self.work.follow();
@@ -207,12 +227,20 @@ fn step(work: &mut Work, key: &Key) {
         Controller::Owner => garbage::check_dependents(work, namespace, name),
         Controller::Namespace => namespaces::sync(work, name),
         Controller::Account => accounts::sync(work, name),
+        Controller::Role => roles::sync(work, name),
         Controller::Node => nodes::sync(work, name),
+        Controller::Volume => volumes::sync_volume(work, name),
+        Controller::Claim => volumes::sync_claim(work, namespace, name),
+        Controller::CronJob => cron_jobs::sync(work, namespace, name),
+        Controller::Job => jobs::sync(work, namespace, name),
         Controller::Deployment => deployments::sync(work, namespace, name),
         Controller::ReplicaSet => replica_sets::sync(work, namespace, name),
+        Controller::StatefulSet => stateful_sets::sync(work, namespace, name),
+        Controller::DaemonSet => daemon_sets::sync(work, namespace, name),
         Controller::Schedule => pods::schedule(work, namespace, name),
         Controller::Life => pods::live(work, namespace, name),
         Controller::Service => services::sync(work, namespace, name),
+        Controller::Budget => budgets::sync(work, namespace, name),
         Controller::Events => server::forget_events(work),
     }
 }

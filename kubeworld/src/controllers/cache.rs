@@ -25,11 +25,41 @@ pub(super) const ENDPOINTS: &str = "/endpoints";
 pub(super) const SLICES: &str = "discovery.k8s.io/endpointslices";
 pub(super) const DEPLOYMENTS: &str = "apps/deployments";
 pub(super) const REPLICA_SETS: &str = "apps/replicasets";
+pub(super) const STATEFUL_SETS: &str = "apps/statefulsets";
+pub(super) const DAEMON_SETS: &str = "apps/daemonsets";
+pub(super) const REVISIONS: &str = "apps/controllerrevisions";
+pub(super) const JOBS: &str = "batch/jobs";
+pub(super) const CRON_JOBS: &str = "batch/cronjobs";
+pub(super) const CLAIMS: &str = "/persistentvolumeclaims";
+pub(super) const VOLUMES: &str = "/persistentvolumes";
+pub(super) const CLASSES: &str = "storage.k8s.io/storageclasses";
+pub(super) const CLUSTER_ROLES: &str = "rbac.authorization.k8s.io/clusterroles";
+pub(super) const BUDGETS: &str = "policy/poddisruptionbudgets";
 pub(super) const EVENTS: &str = "/events";
 
 /// Tables whose objects are kept whole.
-const WHOLE: [&str; 10] =
-    [PODS, NODES, SERVICES, NAMESPACES, ACCOUNTS, CONFIG_MAPS, ENDPOINTS, SLICES, DEPLOYMENTS, REPLICA_SETS];
+const WHOLE: [&str; 20] = [
+    PODS,
+    NODES,
+    SERVICES,
+    NAMESPACES,
+    ACCOUNTS,
+    CONFIG_MAPS,
+    ENDPOINTS,
+    SLICES,
+    DEPLOYMENTS,
+    REPLICA_SETS,
+    STATEFUL_SETS,
+    DAEMON_SETS,
+    REVISIONS,
+    JOBS,
+    CRON_JOBS,
+    CLAIMS,
+    VOLUMES,
+    CLASSES,
+    CLUSTER_ROLES,
+    BUDGETS,
+];
 
 /// One object.
 #[derive(Clone, Debug)]
@@ -304,6 +334,10 @@ fn notify_controller(work: &mut Work, namespace: &str, owner: &Owner) {
     let controller = match owner.kind.as_str() {
         "Deployment" => Controller::Deployment,
         "ReplicaSet" => Controller::ReplicaSet,
+        "StatefulSet" => Controller::StatefulSet,
+        "DaemonSet" => Controller::DaemonSet,
+        "Job" => Controller::Job,
+        "CronJob" => Controller::CronJob,
         "Service" => Controller::Service,
         _ => return,
     };
@@ -317,7 +351,7 @@ fn notify_own(work: &mut Work, change: &Change, known: &Known) {
         PODS => {
             work.enqueue(Controller::Life, namespace, name);
             work.enqueue(Controller::Schedule, namespace, name);
-            notify_services(work, change, namespace);
+            notify_selecting(work, change, namespace);
             count_pod(work, change);
             if change.after.is_none() {
                 work.started.remove(&known.uid);
@@ -326,11 +360,15 @@ fn notify_own(work: &mut Work, change: &Change, known: &Known) {
                 enqueue_waiting(work);
             } else if known.owners.iter().all(|owner| !owner.controller) {
                 notify_adopters(work, REPLICA_SETS, Controller::ReplicaSet, known);
+                notify_adopters(work, STATEFUL_SETS, Controller::StatefulSet, known);
+                notify_adopters(work, DAEMON_SETS, Controller::DaemonSet, known);
+                notify_adopters(work, JOBS, Controller::Job, known);
             }
         }
         NODES => {
             work.enqueue(Controller::Node, "", name);
             enqueue_waiting(work);
+            enqueue_all(work, DAEMON_SETS, Controller::DaemonSet);
         }
         SERVICES => work.enqueue(Controller::Service, namespace, name),
         ENDPOINTS => work.enqueue(Controller::Service, namespace, name),
@@ -348,6 +386,29 @@ fn notify_own(work: &mut Work, change: &Change, known: &Known) {
                 notify_adopters(work, DEPLOYMENTS, Controller::Deployment, known);
             }
         }
+        STATEFUL_SETS => work.enqueue(Controller::StatefulSet, namespace, name),
+        DAEMON_SETS => work.enqueue(Controller::DaemonSet, namespace, name),
+        JOBS => work.enqueue(Controller::Job, namespace, name),
+        CRON_JOBS => work.enqueue(Controller::CronJob, namespace, name),
+        BUDGETS => work.enqueue(Controller::Budget, namespace, name),
+        CLAIMS => {
+            work.enqueue(Controller::Claim, namespace, name);
+            for side in [&change.before, &change.after].into_iter().flatten() {
+                let volume = side.value.as_ref().map(|claim| text(at(claim, &["spec"]), "volumeName").to_owned());
+                if let Some(volume) = volume.filter(|volume| !volume.is_empty()) {
+                    work.enqueue(Controller::Volume, "", &volume);
+                }
+            }
+        }
+        VOLUMES => {
+            work.enqueue(Controller::Volume, "", name);
+            let claim = known.value.as_ref().map(|volume| at(volume, &["spec", "claimRef"]).clone());
+            if let Some(claim) = claim.filter(Value::is_object) {
+                work.enqueue(Controller::Claim, text(&claim, "namespace"), text(&claim, "name"));
+            }
+        }
+        CLASSES => enqueue_all(work, CLAIMS, Controller::Claim),
+        CLUSTER_ROLES => enqueue_all(work, CLUSTER_ROLES, Controller::Role),
         _ => {}
     }
 }
@@ -390,7 +451,21 @@ fn notify_adopters(work: &mut Work, table: &str, controller: Controller, known: 
     }
 }
 
-fn notify_services(work: &mut Work, change: &Change, namespace: &str) {
+/// Everything of a table is looked at again.
+fn enqueue_all(work: &mut Work, table: &str, controller: Controller) {
+    let all: Vec<(String, String)> = work
+        .cache
+        .list_known(table, "")
+        .filter(|known| table != CLUSTER_ROLES || known.value.as_ref().is_some_and(|role| has(role, "aggregationRule")))
+        .map(|known| (known.namespace.clone(), known.name.clone()))
+        .collect();
+    for (namespace, name) in all {
+        work.enqueue(controller, &namespace, &name);
+    }
+}
+
+/// Services and budgets that select a pod, or did; and claims that it uses.
+fn notify_selecting(work: &mut Work, change: &Change, namespace: &str) {
     let labels: Vec<Value> = [&change.before, &change.after]
         .into_iter()
         .flatten()
@@ -406,6 +481,22 @@ fn notify_services(work: &mut Work, change: &Change, namespace: &str) {
         .collect();
     for name in names {
         work.enqueue(Controller::Service, namespace, &name);
+    }
+    let budgets: Vec<String> = work
+        .cache
+        .list(BUDGETS, namespace)
+        .filter(|budget| labels.iter().any(|labels| selectors::matches(at(budget, &["spec", "selector"]), labels)))
+        .map(|budget| text(at(budget, &["metadata"]), "name").to_owned())
+        .collect();
+    for name in budgets {
+        work.enqueue(Controller::Budget, namespace, &name);
+    }
+    let pod = change.before.as_ref().or(change.after.as_ref()).and_then(|known| known.value.clone());
+    for volume in pod.iter().flat_map(|pod| list(at(pod, &["spec"]), "volumes")) {
+        let claim = text(at(volume, &["persistentVolumeClaim"]), "claimName");
+        if !claim.is_empty() {
+            work.enqueue(Controller::Claim, namespace, claim);
+        }
     }
 }
 

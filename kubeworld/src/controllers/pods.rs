@@ -17,7 +17,7 @@ use crate::kinds::fields::{at, has, integer, list, text, truth};
 
 mod scheduling;
 
-pub(super) use scheduling::{Load, schedule};
+pub(super) use scheduling::{Load, may_run, schedule};
 
 /// A pod with this annotation never becomes ready.
 pub(super) const NEVER_READY: &str = "kubeworld.isochrone.dev/never-ready";

@@ -61,6 +61,16 @@ places! {
     SLICE: "discovery.k8s.io" "v1" "EndpointSlice" "endpointslices";
     DEPLOYMENT: "apps" "v1" "Deployment" "deployments";
     REPLICA_SET: "apps" "v1" "ReplicaSet" "replicasets";
+    STATEFUL_SET: "apps" "v1" "StatefulSet" "statefulsets";
+    DAEMON_SET: "apps" "v1" "DaemonSet" "daemonsets";
+    REVISION: "apps" "v1" "ControllerRevision" "controllerrevisions";
+    JOB: "batch" "v1" "Job" "jobs";
+    CRON_JOB: "batch" "v1" "CronJob" "cronjobs";
+    CLAIM: "" "v1" "PersistentVolumeClaim" "persistentvolumeclaims";
+    VOLUME: "" "v1" "PersistentVolume" "persistentvolumes";
+    CLASS: "storage.k8s.io" "v1" "StorageClass" "storageclasses";
+    CLUSTER_ROLE: "rbac.authorization.k8s.io" "v1" "ClusterRole" "clusterroles";
+    BUDGET: "policy" "v1" "PodDisruptionBudget" "poddisruptionbudgets";
     LEASE: "coordination.k8s.io" "v1" "Lease" "leases";
 }
 

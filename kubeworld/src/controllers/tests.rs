@@ -290,3 +290,167 @@ fn a_pod_that_fits_nowhere_says_why() {
     let events = world.get("/api/v1/namespaces/default/events?fieldSelector=reason=FailedScheduling");
     assert_eq!(events["items"][0]["involvedObject"]["name"], "big");
 }
+
+const JOBS: &str = "/apis/batch/v1/namespaces/default/jobs";
+
+fn job(name: &str, command: &str, more: &Value) -> Value {
+    let mut job = json!({"metadata": {"name": name}, "spec": {"template": {"spec": {"restartPolicy": "Never",
+        "containers": [{"name": "a", "image": "busybox:1", "command": ["sh", "-c", command]}]}}}});
+    for (key, value) in more.as_object().unwrap() {
+        job["spec"][key] = value.clone();
+    }
+    job
+}
+
+#[test]
+fn jobs_end() {
+    let mut world = World::new();
+    world.post(
+        JOBS,
+        &job("good", "sleep 2", &json!({"completions": 3, "parallelism": 2, "ttlSecondsAfterFinished": 60})),
+    );
+    world.post(JOBS, &job("bad", "exit 3", &json!({"backoffLimit": 1})));
+    world
+        .post(JOBS, &job("indexed", "true", &json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed"})));
+    world.pass(1);
+    assert_eq!(world.get(&format!("{JOBS}/good"))["status"]["active"], 2);
+    world.pass(6);
+    let good = world.get(&format!("{JOBS}/good"));
+    assert_eq!(good["status"]["succeeded"], 3);
+    assert_eq!(condition(&good, "Complete")["reason"], "CompletionsReached");
+    assert_eq!(condition(&good, "SuccessCriteriaMet")["status"], "True");
+    assert_eq!(good["status"]["uncountedTerminatedPods"], json!({}));
+    assert!(good["status"]["completionTime"].is_string());
+    assert_eq!(world.get(&format!("{JOBS}/indexed"))["status"]["completedIndexes"], "0-2");
+    world.pass(30);
+    let bad = world.get(&format!("{JOBS}/bad"));
+    assert_eq!(bad["status"]["failed"], 2);
+    assert_eq!(condition(&bad, "Failed")["reason"], "BackoffLimitExceeded");
+    world.pass(60);
+    assert!(!world.names(JOBS).contains(&"good".to_owned()), "its time is over");
+}
+
+#[test]
+fn a_cron_job_starts_jobs() {
+    let mut world = World::new();
+    let path = "/apis/batch/v1/namespaces/default/cronjobs";
+    world.post(
+        path,
+        &json!({"metadata": {"name": "tick"}, "spec": {"schedule": "*/5 * * * *",
+        "successfulJobsHistoryLimit": 2, "jobTemplate": job("", "true", &json!({}))}}),
+    );
+    world.pass(299);
+    assert_eq!(world.names(JOBS).len(), 1, "{:?}", world.names(JOBS));
+    world.pass(1210);
+    assert_eq!(world.names(JOBS).len(), 2);
+    let cron = world.get(&format!("{path}/tick"));
+    assert_eq!(cron["status"]["lastScheduleTime"], "2026-11-26T10:25:00Z");
+    assert!(cron["status"]["lastSuccessfulTime"].is_string());
+}
+
+#[test]
+fn a_stateful_set_comes_and_goes_in_order() {
+    let mut world = World::new();
+    let path = "/apis/apps/v1/namespaces/default/statefulsets";
+    let set = json!({"metadata": {"name": "db"}, "spec": {"serviceName": "db", "replicas": 3,
+        "selector": {"matchLabels": {"app": "db"}},
+        "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "a", "image": "db:1",
+            "volumeMounts": [{"name": "data", "mountPath": "/data"}]}]}},
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}}}]}});
+    world.post(path, &set);
+    world.controllers.run(world.now);
+    assert_eq!(world.names(PODS), ["db-0"], "the first must be ready before the second");
+    world.pass(3);
+    assert_eq!(world.names(PODS), ["db-0", "db-1", "db-2"]);
+    let set = world.get(&format!("{path}/db"));
+    assert_eq!(set["status"]["readyReplicas"], 3);
+    let claims = world.get("/api/v1/namespaces/default/persistentvolumeclaims");
+    for claim in claims["items"].as_array().unwrap() {
+        assert_eq!(claim["status"]["phase"], "Bound", "{claim}");
+    }
+    let before = set["status"]["currentRevision"].clone();
+    let change = json!({"spec": {"updateStrategy": {"rollingUpdate": {"partition": 1}},
+        "template": {"spec": {"containers": [{"name": "a", "image": "db:2"}]}}}});
+    world.patch(&format!("{path}/db"), &change);
+    world.pass(5);
+    let images: Vec<Value> = world.get(PODS)["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|pod| pod["spec"]["containers"][0]["image"].clone())
+        .collect();
+    assert_eq!(json!(images), json!(["db:1", "db:2", "db:2"]));
+    let set = world.get(&format!("{path}/db"));
+    assert_eq!(set["status"]["currentRevision"], before);
+    assert_ne!(set["status"]["updateRevision"], before);
+    world.patch(&format!("{path}/db"), &json!({"spec": {"replicas": 1}}));
+    world.pass(3);
+    assert_eq!(world.names(PODS), ["db-0"]);
+}
+
+#[test]
+fn a_daemon_set_is_everywhere() {
+    let mut world = World::new();
+    let path = "/apis/apps/v1/namespaces/default/daemonsets";
+    let set = json!({"metadata": {"name": "agent"}, "spec": {"selector": {"matchLabels": {"app": "agent"}},
+        "template": {"metadata": {"labels": {"app": "agent"}}, "spec": {"containers": [
+            {"name": "a", "image": "agent:1"}]}}}});
+    world.post(path, &set);
+    world.pass(2);
+    let status = world.get(&format!("{path}/agent"))["status"].clone();
+    assert_eq!(status["desiredNumberScheduled"], 3);
+    assert_eq!(status["numberAvailable"], 3);
+    let change = json!({"spec": {"template": {"spec": {"containers": [{"name": "a", "image": "agent:2"}]}}}});
+    world.patch(&format!("{path}/agent"), &change);
+    world.pass(10);
+    let pods = world.get(PODS);
+    assert_eq!(pods["items"].as_array().unwrap().len(), 3);
+    for pod in pods["items"].as_array().unwrap() {
+        assert_eq!(pod["spec"]["containers"][0]["image"], "agent:2");
+    }
+    let status = world.get(&format!("{path}/agent"))["status"].clone();
+    assert_eq!(status["updatedNumberScheduled"], 3);
+    world.patch("/api/v1/nodes/node-1", &json!({"spec": {"taints": [{"key": "x", "effect": "NoExecute"}]}}));
+    world.pass(3);
+    assert_eq!(world.names(PODS).len(), 2);
+}
+
+#[test]
+fn budgets_and_aggregated_roles() {
+    let mut world = World::new();
+    world.post(DEPLOYMENTS, &deployment("web", 3));
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    world.post(
+        budgets,
+        &json!({"metadata": {"name": "web"}, "spec": {"maxUnavailable": 1,
+        "selector": {"matchLabels": {"app": "web"}}}}),
+    );
+    world.pass(2);
+    let status = world.get(&format!("{budgets}/web"))["status"].clone();
+    assert_eq!((&status["disruptionsAllowed"], &status["desiredHealthy"]), (&json!(1), &json!(2)));
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    assert!(!world.get(&format!("{roles}/view"))["rules"].as_array().unwrap().is_empty());
+    world.post(
+        roles,
+        &json!({"metadata": {"name": "part", "labels": {
+        "rbac.authorization.k8s.io/aggregate-to-view": "true"}}, "rules": [
+            {"apiGroups": ["x.example"], "resources": ["widgets"], "verbs": ["get"]}]}),
+    );
+    world.pass(1);
+    let view = world.get(&format!("{roles}/view"));
+    assert!(view["rules"].as_array().unwrap().iter().any(|rule| rule["apiGroups"] == json!(["x.example"])));
+}
+
+/// The same requests at the same times give the same bytes.
+#[test]
+fn deterministic() {
+    let run = || {
+        let mut world = World::new();
+        world.post(DEPLOYMENTS, &deployment("web", 3));
+        world.post(JOBS, &job("good", "sleep 2", &json!({"completions": 3})));
+        world.pass(20);
+        (world.get(PODS), world.get("/api/v1/events"))
+    };
+    assert_eq!(run(), run());
+}

@@ -152,6 +152,17 @@ fn refusal(pod: &Value, node: &Value, load: &Load) -> Option<String> {
     None
 }
 
+/// Whether a node's taints and a pod's selectors let a pod run there.
+pub(in super::super) fn may_run(spec: &Value, node: &Value) -> bool {
+    let taints = list(at(node, &["spec"]), "taints").iter();
+    let cordoned = truth(at(node, &["spec"]), "unschedulable");
+    fits_selector(spec, node)
+        && (!cordoned || tolerates(spec, "node.kubernetes.io/unschedulable", "", "NoSchedule"))
+        && taints
+            .filter(|taint| text(taint, "effect") != "PreferNoSchedule")
+            .all(|taint| tolerates(spec, text(taint, "key"), text(taint, "value"), text(taint, "effect")))
+}
+
 fn tolerates(spec: &Value, key: &str, value: &str, effect: &str) -> bool {
     list(spec, "tolerations").iter().any(|toleration| {
         let effects = text(toleration, "effect");
@@ -163,7 +174,7 @@ fn tolerates(spec: &Value, key: &str, value: &str, effect: &str) -> bool {
 }
 
 /// The node selector and the required node affinity.
-pub(in super::super) fn fits_selector(spec: &Value, node: &Value) -> bool {
+fn fits_selector(spec: &Value, node: &Value) -> bool {
     let labels = at(node, &["metadata", "labels"]);
     let selected = entries(spec, "nodeSelector").all(|(key, value)| labels.get(key) == Some(value));
     let required = at(spec, &["affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution"]);
