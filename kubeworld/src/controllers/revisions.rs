@@ -10,6 +10,16 @@ use crate::kinds::fields::{at, integer, text};
 /// The label of pods that names their revision.
 pub(super) const LABEL: &str = "controller-revision-hash";
 
+/// The label of a StatefulSet's revisions that holds their hash; a DaemonSet's have [`LABEL`] itself.
+const OWN_LABEL: &str = "controller.kubernetes.io/hash";
+
+/// A DaemonSet's count of its templates, which its revisions repeat.
+const GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn hash_label(place: Place) -> &'static str {
+    if place.kind() == "DaemonSet" { LABEL } else { OWN_LABEL }
+}
+
 /// The revision of the owner's template, made if there is none, and all others, the oldest first.
 pub(super) fn current(work: &mut Work, place: Place, owner: &Value) -> Option<(Value, Vec<Value>)> {
     let mut all = owned(work, cache::REVISIONS, owner);
@@ -33,12 +43,16 @@ pub(super) fn current(work: &mut Work, place: Place, owner: &Value) -> Option<(V
     if !labels.is_object() {
         labels = json!({});
     }
-    labels["controller.kubernetes.io/hash"] = hash.clone().into();
-    let revision = json!({
+    labels[hash_label(place)] = hash.clone().into();
+    let mut revision = json!({
         "metadata": {"name": format!("{}-{hash}", text(meta, "name")), "namespace": text(meta, "namespace"),
             "labels": labels, "ownerReferences": [controller_ref(place, owner)]},
         "data": data, "revision": newest + 1,
     });
+    let generation = text(at(meta, &["annotations"]), GENERATION);
+    if !generation.is_empty() {
+        revision["metadata"]["annotations"] = json!({GENERATION: generation});
+    }
     let made = work.create(Program::ControllerManager, REVISION, &revision).ok()?;
     Some((made, all))
 }
@@ -60,7 +74,11 @@ pub(super) fn template(revision: &Value) -> Value {
 
 /// What pods of a StatefulSet's revision are labelled with: its name. A DaemonSet's have the hash alone.
 pub(super) fn short(revision: &Value) -> &str {
-    text(at(revision, &["metadata", "labels"]), "controller.kubernetes.io/hash")
+    let labels = at(revision, &["metadata", "labels"]);
+    match text(labels, LABEL) {
+        "" => text(labels, OWN_LABEL),
+        hash => hash,
+    }
 }
 
 /// Deletes old revisions beyond the limit that no pod has.

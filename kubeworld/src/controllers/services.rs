@@ -38,14 +38,13 @@ pub(super) fn sync(work: &mut Work, namespace: &str, name: &str) {
 
 /// The ports of a Service as a pod opens them; `None` for a name that the pod does not know.
 fn target(port: &Value, pod: &Value) -> Option<i64> {
-    match at(port, &["targetPort"]) {
-        Value::String(name) => list(at(pod, &["spec"]), "containers")
-            .iter()
-            .flat_map(|container| list(container, "ports"))
-            .find(|one| text(one, "name") == name && text(one, "protocol") == text(port, "protocol"))
-            .and_then(|one| integer(one, "containerPort")),
-        number => number.as_i64(),
-    }
+    let target = at(port, &["targetPort"]);
+    let Some(name) = target.as_str() else { return target.as_i64() };
+    list(at(pod, &["spec"]), "containers")
+        .iter()
+        .flat_map(|container| list(container, "ports"))
+        .find(|one| text(one, "name") == name && text(one, "protocol") == text(port, "protocol"))
+        .and_then(|one| integer(one, "containerPort"))
 }
 
 /// Pods with the same port numbers share a slice.
@@ -164,10 +163,18 @@ fn trigger(work: &Work) -> Value {
     json!({"endpoints.kubernetes.io/last-change-trigger-time": work.time()})
 }
 
+/// Addresses of an Endpoints object that share their ports.
+#[derive(Default)]
+struct Subset {
+    ports: Vec<Value>,
+    ready: Vec<Value>,
+    waiting: Vec<Value>,
+}
+
 fn sync_endpoints(work: &mut Work, service: &Value, pods: &[Value]) {
     let meta = at(service, &["metadata"]);
     let (namespace, name) = (text(meta, "namespace"), text(meta, "name"));
-    let mut subsets: BTreeMap<String, (Vec<Value>, Vec<Value>, Vec<Value>)> = BTreeMap::new();
+    let mut subsets: BTreeMap<String, Subset> = BTreeMap::new();
     for pod in pods {
         let ports: Vec<Value> = ports_for(service, pod)
             .into_iter()
@@ -191,13 +198,14 @@ fn sync_endpoints(work: &mut Work, service: &Value, pods: &[Value]) {
         if is_deleting(pod) {
             continue;
         }
-        let subset = subsets.entry(json!(ports).to_string()).or_insert_with(|| (ports, Vec::new(), Vec::new()));
-        if ready { subset.1.push(address) } else { subset.2.push(address) }
+        let subset = subsets.entry(json!(ports).to_string()).or_default();
+        subset.ports = ports;
+        if ready { subset.ready.push(address) } else { subset.waiting.push(address) }
     }
     let by_ip = |list: &mut Vec<Value>| list.sort_by_key(|address| text(address, "ip").parse::<IpAddr>().ok());
     let subsets: Vec<Value> = subsets
         .into_values()
-        .map(|(ports, mut ready, mut waiting)| {
+        .map(|Subset { ports, mut ready, mut waiting }| {
             by_ip(&mut ready);
             by_ip(&mut waiting);
             let mut out = json!({});
@@ -217,10 +225,10 @@ fn sync_endpoints(work: &mut Work, service: &Value, pods: &[Value]) {
     let by = Program::ControllerManager;
     match work.cache.get(cache::ENDPOINTS, namespace, name) {
         None => {
-            let mut object = json!({"metadata": {"name": name, "namespace": namespace, "labels": labels}});
+            let mut object = json!({"metadata": {"name": name, "namespace": namespace, "labels": labels,
+                "annotations": trigger(work)}});
             if !subsets.is_empty() {
                 object["subsets"] = subsets.into();
-                object["metadata"]["annotations"] = trigger(work);
             }
             let _refused = work.create(by, ENDPOINTS, &object);
         }

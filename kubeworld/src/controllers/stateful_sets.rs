@@ -152,7 +152,7 @@ fn make(work: &mut Work, set: &Value, index: i64, revision: &Value) {
                 "spec": at(template, &["spec"]),
             });
             if work.create(Program::ControllerManager, CLAIM, &claim).is_ok() {
-                let message = format!("create Claim {claim_name} Pod {name} in StatefulSet {set_name} success");
+                let message = format!("Create Claim {claim_name} Pod {name} in StatefulSet {set_name} success");
                 work.tell(COMPONENT, STATEFUL_SET, set, "Normal", "SuccessfulCreate", &message);
             }
         }
@@ -164,12 +164,12 @@ fn make(work: &mut Work, set: &Value, index: i64, revision: &Value) {
     }
     match work.create(Program::ControllerManager, POD, &pod) {
         Ok(_) => {
-            let message = format!("create Pod {name} in StatefulSet {set_name} successful");
+            let message = format!("Create Pod {name} in StatefulSet {set_name} successful");
             work.tell(COMPONENT, STATEFUL_SET, set, "Normal", "SuccessfulCreate", &message);
         }
         Err(refusal) if refusal.message.contains("being terminated") => {}
         Err(refusal) => {
-            let message = format!("create Pod {name} in StatefulSet {set_name} failed error: {}", refusal.message);
+            let message = format!("Create Pod {name} in StatefulSet {set_name} failed error: {}", refusal.message);
             work.tell(COMPONENT, STATEFUL_SET, set, "Warning", "FailedCreate", &message);
             let later = work.now + jiff::SignedDuration::from_secs(5);
             work.again(later, Controller::StatefulSet, namespace, set_name);
@@ -180,7 +180,7 @@ fn make(work: &mut Work, set: &Value, index: i64, revision: &Value) {
 fn remove(work: &mut Work, set: &Value, pod: &Value) {
     if work.delete_at(Program::ControllerManager, POD, pod, &Value::Null).is_ok() {
         let (name, set_name) = (text(at(pod, &["metadata"]), "name"), text(at(set, &["metadata"]), "name"));
-        let message = format!("delete Pod {name} in StatefulSet {set_name} successful");
+        let message = format!("Delete Pod {name} in StatefulSet {set_name} successful");
         work.tell(COMPONENT, STATEFUL_SET, set, "Normal", "SuccessfulDelete", &message);
     }
 }
