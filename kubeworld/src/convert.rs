@@ -5,9 +5,14 @@ use serde_json::{Value, json};
 use crate::registry::Resource;
 use crate::store::Object;
 
-/// Whether objects of this resource are stored in another form.
-pub(crate) fn needed(resource: &Resource) -> bool {
+/// Whether objects of this built-in resource are stored in another form.
+fn needed(resource: &Resource) -> bool {
     resource.group == "events.k8s.io" || (resource.group == "autoscaling" && resource.version == "v1")
+}
+
+/// Whether an object must be parsed before it can be shown as one of this resource.
+pub(crate) fn differs(resource: &Resource, object: &Object) -> bool {
+    needed(resource) || resource.custom().is_some_and(|custom| custom.differs(object.revision))
 }
 
 /// An object in the form of this resource.

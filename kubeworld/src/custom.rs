@@ -1,22 +1,47 @@
 //! Custom kinds: what a CustomResourceDefinition says of the objects of one version.
 //!
-//! [`prune`], [`default`], [`validate`] and [`prepare_update`] are what a server does to such an object, in this order
-//! around what it does to every object. [`Customs`] are all of them; [`establish`] is what makes a definition one.
+//! [`prune`], [`default`], [`validate_create`], [`validate_update`] and [`prepare_update`] are what a server does to such
+//! an object, around what it does to every object. [`Customs`] are all of them.
+//!
+//! * [`value`]: a value against its schema; [`formats`] are the texts that mean something.
+//! * [`validate`]: an object against its definition.
+//! * [`rules`] in CEL, and what they may cost ([`cost`]).
+//! * [`prune`](mod@prune): unknown fields, and defaults.
+//! * [`establish`]: what makes a definition a kind, and [`lifecycle`], which does it.
+//! * [`paths`]: paths within a schema.
+//!
+//! Objects lie in the store in the form of the storage version. Other versions differ in their fields only, as conversion
+//! by webhook is absent: a definition may ask for it, and is served as if it had not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kube_cel::{CompiledSchema, RootContext, Validator, compile_schema};
 use serde_json::{Map, Value, json};
 
+use crate::kinds::fields::{at, list, text, truth};
 use crate::managed::Typed;
 use crate::registry::by_priority;
 use crate::schema::{self, Schema, TypeId};
 use crate::status::Cause;
 
+pub(crate) mod cost;
+mod establish;
+mod formats;
+mod lifecycle;
+mod paths;
+mod prune;
+mod rules;
 mod validate;
+mod value;
 
-pub(crate) use validate::validate;
+pub(crate) use establish::has_condition;
+pub(crate) use formats::is_known_format;
+pub(crate) use lifecycle::{delete, is_definition};
+pub(crate) use paths::field_path;
+pub(crate) use prune::{default, prune, prune_value};
+pub(crate) use rules::Rules;
+pub(crate) use validate::{Verdict, validate_create, validate_update};
+pub(crate) use value::shown;
 
 /// A custom kind in one version.
 pub(crate) struct Custom {
@@ -30,11 +55,21 @@ pub(crate) struct Custom {
     pub(crate) columns: Vec<Value>,
     pub(crate) selectable: Vec<Path>,
     /// `openAPIV3Schema`.
-    pub(crate) structural: Value,
+    pub(crate) structural: Arc<Value>,
+    /// What is said to everybody who uses this version.
     pub(crate) deprecation: Option<String>,
-    rules: CompiledSchema,
+    rules: Option<Rules>,
     schema: Schema,
     root: TypeId,
+    storage: Storage,
+}
+
+/// The version in which objects are stored.
+struct Storage {
+    version: String,
+    structural: Arc<Value>,
+    /// Objects that were stored up to this revision may be of an older schema.
+    since: u64,
 }
 
 impl std::fmt::Debug for Custom {
@@ -102,20 +137,20 @@ impl Custom {
         Typed { schema: &self.schema, ty: self.root }
     }
 
-    /// The rules of one version of a definition; nothing where it has no such version that is served.
-    fn of(definition: &Value, version: &Value) -> Self {
+    /// The rules of one version of a definition.
+    fn of(definition: &Value, version: &Value, storage: Storage) -> Self {
         let spec = &definition["spec"];
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let texts = |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
+        let owned = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let texts = |value: &Value| value.as_array().into_iter().flatten().map(owned).collect::<Vec<_>>();
         let accepted = &definition["status"]["acceptedNames"];
-        let kind = text(&spec["names"]["kind"]);
+        let kind = owned(&spec["names"]["kind"]);
         let names = Names {
-            plural: text(&spec["names"]["plural"]),
-            singular: match text(&spec["names"]["singular"]) {
+            plural: owned(&spec["names"]["plural"]),
+            singular: match owned(&spec["names"]["singular"]) {
                 empty if empty.is_empty() => kind.to_ascii_lowercase(),
                 singular => singular,
             },
-            list_kind: match text(&spec["names"]["listKind"]) {
+            list_kind: match owned(&spec["names"]["listKind"]) {
                 empty if empty.is_empty() => format!("{kind}List"),
                 list_kind => list_kind,
             },
@@ -123,18 +158,18 @@ impl Custom {
             short_names: texts(&accepted["shortNames"]),
             categories: texts(&accepted["categories"]),
         };
-        let structural = version["schema"]["openAPIV3Schema"].clone();
+        let structural = Arc::new(version["schema"]["openAPIV3Schema"].clone());
         let (schema, root) = Schema::from_custom(&structural, schema::built_in());
         let subresources = &version["subresources"];
         let scale = &subresources["scale"];
         Self {
-            group: text(&spec["group"]),
-            version: text(&version["name"]),
+            group: owned(&spec["group"]),
+            version: owned(&version["name"]),
             namespaced: spec["scope"] == "Namespaced",
             has_status: subresources["status"].is_object(),
             scale: scale.is_object().then(|| Scale {
-                spec: Path::parse(&text(&scale["specReplicasPath"])),
-                status: Path::parse(&text(&scale["statusReplicasPath"])),
+                spec: Path::parse(&owned(&scale["specReplicasPath"])),
+                status: Path::parse(&owned(&scale["statusReplicasPath"])),
                 selector: scale["labelSelectorPath"].as_str().filter(|path| !path.is_empty()).map(Path::parse),
             }),
             columns: version["additionalPrinterColumns"].as_array().cloned().unwrap_or_default(),
@@ -142,62 +177,103 @@ impl Custom {
                 .as_array()
                 .into_iter()
                 .flatten()
-                .map(|field| Path::parse(&text(&field["jsonPath"])))
+                .map(|field| Path::parse(&owned(&field["jsonPath"])))
                 .collect(),
-            deprecation: (version["deprecated"] == true).then(|| match version["deprecationWarning"].as_str() {
+            deprecation: truth(version, "deprecated").then(|| match version["deprecationWarning"].as_str() {
                 Some(warning) => warning.to_owned(),
-                None => {
-                    let (group, name) = (text(&spec["group"]), text(&version["name"]));
-                    format!("{group}/{name} {} is deprecated", text(&spec["names"]["kind"]))
-                }
+                None => default_warning(definition, text(version, "name")),
             }),
-            rules: compile_schema(&structural),
+            rules: Rules::of(&structural, true),
             structural,
             schema,
             root,
             names,
+            storage,
         }
     }
 
-    /// What a rule of the definition refuses.
-    fn broken_rules(&self, new: &Value, old: Option<&Value>) -> Vec<Cause> {
-        thread_local! {
-            static VALIDATOR: Validator = Validator::new();
-        }
-        let root = RootContext {
-            api_version: crate::registry::api_version(&self.group, &self.version),
-            api_group: self.group.clone(),
-            kind: self.names.kind.clone(),
-        };
-        let result =
-            VALIDATOR.with(|validator| validator.validate_compiled_with_context(&self.rules, new, old, Some(&root)));
-        let Err(errors) = result else { return Vec::new() };
-        errors.into_vec().iter().map(|error| validate::of_rule(new, error)).collect()
+    /// Whether what the store has is not yet what this version shows.
+    pub(crate) fn differs(&self, revision: u64) -> bool {
+        self.version != self.storage.version || revision <= self.storage.since
     }
+
+    /// What the store has, as this version shows it. Defaults are those of the version in which it is stored.
+    pub(crate) fn read(&self, value: &mut Value, revision: u64) {
+        if revision <= self.storage.since {
+            prune::prune_stored(&self.storage.structural, value);
+            prune::default_at(&self.storage.structural, value);
+        }
+        if self.version != self.storage.version {
+            prune::prune_stored(&self.structural, value);
+        }
+    }
+
+    /// What this version has, as it is stored.
+    pub(crate) fn store(&self, value: &mut Value) {
+        if self.version != self.storage.version {
+            prune::prune_stored(&self.storage.structural, value);
+        }
+    }
+}
+
+/// Which version to use instead of one that will go.
+fn default_warning(definition: &Value, version: &str) -> String {
+    let spec = at(definition, &["spec"]);
+    let (group, kind) = (text(spec, "group"), text(at(spec, &["names"]), "kind"));
+    let mut better: Vec<&str> = list(spec, "versions")
+        .iter()
+        .filter(|other| truth(other, "served") && !truth(other, "deprecated"))
+        .map(|other| text(other, "name"))
+        .filter(|other| by_priority(other, version).is_lt())
+        .collect();
+    better.sort_by(|a, b| by_priority(a, b));
+    let instead = better.first().map(|better| format!("; use {group}/{better} {kind}")).unwrap_or_default();
+    format!("{group}/{version} {kind} is deprecated{instead}")
 }
 
 /// All custom kinds, by the name of their definition.
 #[derive(Debug, Default)]
 pub(crate) struct Customs {
     by_name: BTreeMap<String, Vec<Arc<Custom>>>,
+    /// What was served, to see what changes.
+    definitions: BTreeMap<String, Value>,
 }
 
 impl Customs {
-    /// Takes a definition in, or out when it is not established. True when something changed.
-    pub(crate) fn take(&mut self, name: &str, definition: Option<&Value>) -> bool {
-        let established = definition.is_some_and(|definition| has_condition(definition, "Established"));
-        match definition.filter(|_| established) {
-            Some(definition) => {
-                let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
-                let customs = versions
-                    .filter(|version| version["served"] == true)
-                    .map(|version| Arc::new(Custom::of(definition, version)))
-                    .collect();
-                self.by_name.insert(name.to_owned(), customs);
-                true
-            }
-            None => self.by_name.remove(name).is_some(),
+    /// Takes a definition in, or out when it is not established. True when something changed. `revision` is the store's.
+    pub(crate) fn take(&mut self, name: &str, definition: Option<&Value>, revision: u64) -> bool {
+        let Some(definition) = definition.filter(|definition| has_condition(definition, "Established")) else {
+            self.definitions.remove(name);
+            return self.by_name.remove(name).is_some();
+        };
+        let relevant = json!({"spec": definition["spec"], "names": definition["status"]["acceptedNames"]});
+        if self.definitions.get(name) == Some(&relevant) {
+            return false;
         }
+        let versions = list(at(definition, &["spec"]), "versions");
+        let stored = versions.iter().find(|version| truth(version, "storage"));
+        let structural = stored.map(|version| at(version, &["schema", "openAPIV3Schema"]).clone()).unwrap_or_default();
+        let structural = Arc::new(structural);
+        let before = self.by_name.get(name).and_then(|customs| customs.first()).map(|custom| &custom.storage);
+        let since = match before {
+            Some(before) if before.structural == structural => before.since,
+            Some(_) => revision,
+            // Nothing can have been stored before there was a kind.
+            None => 0,
+        };
+        let storage = || Storage {
+            version: stored.map(|version| text(version, "name").to_owned()).unwrap_or_default(),
+            structural: structural.clone(),
+            since,
+        };
+        let customs = versions
+            .iter()
+            .filter(|version| truth(version, "served"))
+            .map(|version| Arc::new(Custom::of(definition, version, storage())))
+            .collect();
+        self.by_name.insert(name.to_owned(), customs);
+        self.definitions.insert(name.to_owned(), relevant);
+        true
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Custom>> {
@@ -205,240 +281,49 @@ impl Customs {
     }
 }
 
-pub(crate) fn has_condition(definition: &Value, kind: &str) -> bool {
-    let conditions = definition["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.into_iter().any(|condition| condition["type"] == kind && condition["status"] == "True")
+/// What is wrong with objects within a value.
+pub(crate) fn check_embedded(node: &Value, value: &Value, path: &str) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    validate::check_embedded(node, value, path, &mut causes);
+    causes
 }
 
-/// The finalizer that keeps a definition until its objects are gone.
-pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
-
-/// The definition as the controllers of the API server complete it: accepted names, conditions, stored versions, and
-/// the finalizer. `others` are the other definitions. `None` when it is complete.
-pub(crate) fn establish(definition: &Value, others: &[Value], now: &Value) -> Option<Value> {
-    let mut out = definition.clone();
-    let spec = definition["spec"].clone();
-    let (accepted, conflict) = accept(definition, others);
-    out["status"]["acceptedNames"] = accepted;
-    let storage = spec["versions"].as_array().into_iter().flatten().find(|version| version["storage"] == true);
-    let storage = storage.map(|version| version["name"].clone()).unwrap_or_default();
-    let mut stored: Vec<Value> = definition["status"]["storedVersions"].as_array().cloned().unwrap_or_default();
-    if !stored.contains(&storage) {
-        stored.push(storage);
-    }
-    out["status"]["storedVersions"] = json!(stored);
-    let (names, established) = match &conflict {
-        None => (
-            condition("NamesAccepted", "True", "NoConflicts", "no conflicts found", now),
-            condition("Established", "True", "InitialNamesAccepted", "the initial names have been accepted", now),
-        ),
-        Some((reason, message)) => (
-            condition("NamesAccepted", "False", reason, message, now),
-            condition("Established", "False", "NotAccepted", "not all names are accepted", now),
-        ),
-    };
-    set_condition(&mut out, names);
-    // Once established, always established.
-    if !has_condition(&out, "Established") {
-        set_condition(&mut out, established);
-    }
-    if has_condition(&out, "Established") && out["metadata"]["deletionTimestamp"].is_null() {
-        let finalizers = &mut out["metadata"]["finalizers"];
-        if !finalizers.is_array() {
-            *finalizers = json!([]);
-        }
-        if let Some(finalizers) = finalizers.as_array_mut()
-            && !finalizers.iter().any(|one| one == CLEANUP)
-        {
-            finalizers.push(json!(CLEANUP));
-        }
-    }
-    (out != *definition).then_some(out)
+/// What is wrong with a value that stands at a path, by its schema.
+pub(crate) fn check_value(node: &Value, value: &Value, path: &str) -> Vec<Cause> {
+    value::check(node, value, None, path)
 }
 
-fn condition(kind: &str, status: &str, reason: &str, message: &str, now: &Value) -> Value {
-    json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now})
+/// Which rules of its schema a value breaks that stands at a path, as a new one and as one that did not change.
+pub(crate) fn check_rules(node: &Value, value: &Value, path: &str) -> Vec<Cause> {
+    let mut verdict = Verdict::default();
+    if let Some(rules) = Rules::of(node, false) {
+        rules.ask(node, value, Some(value), path, &mut verdict);
+        if verdict.causes.is_empty() {
+            verdict.warnings.clear();
+            rules.ask(node, value, None, path, &mut verdict);
+        }
+    }
+    verdict.causes
 }
 
-fn set_condition(definition: &mut Value, new: Value) {
-    let conditions = &mut definition["status"]["conditions"];
-    if !conditions.is_array() {
-        *conditions = json!([]);
-    }
-    let Some(conditions) = conditions.as_array_mut() else { return };
-    match conditions.iter_mut().find(|own| own["type"] == new["type"]) {
-        Some(own) if own["status"] == new["status"] && own["reason"] == new["reason"] => {}
-        Some(own) => *own = new,
-        None => conditions.push(new),
-    }
-}
-
-/// The names that are free, and what is wrong with the others.
-fn accept(definition: &Value, others: &[Value]) -> (Value, Option<(&'static str, String)>) {
-    let names = &definition["spec"]["names"];
-    let group = &definition["spec"]["group"];
-    let mut taken: BTreeSet<String> = BTreeSet::new();
-    let mut kinds: BTreeSet<String> = BTreeSet::new();
-    let strings = |value: &Value| -> Vec<String> {
-        match value {
-            Value::String(text) => vec![text.clone()],
-            Value::Array(items) => items.iter().filter_map(|item| item.as_str().map(ToOwned::to_owned)).collect(),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => Vec::new(),
-        }
-    };
-    for other in others {
-        if other["spec"]["group"] != *group || other["metadata"]["name"] == definition["metadata"]["name"] {
-            continue;
-        }
-        let accepted = &other["status"]["acceptedNames"];
-        for key in ["plural", "singular", "shortNames"] {
-            taken.extend(strings(&accepted[key]));
-        }
-        for key in ["kind", "listKind"] {
-            kinds.extend(strings(&accepted[key]));
+/// Who owns fields in another version must find there what an apply makes of the object.
+///
+/// # Errors
+/// The first field that another version does not have.
+pub(crate) fn check_versions<'a>(
+    new: &Value,
+    versions: impl Iterator<Item = (&'a str, Option<Typed<'a>>)>,
+) -> Result<(), String> {
+    for (version, typed) in versions {
+        let Some(typed) = typed else { continue };
+        let mut converted = new.clone();
+        converted["apiVersion"] = json!(version);
+        let faults = crate::merge::check(typed.schema, typed.ty, &converted, false);
+        if let Some(fault) = faults.first() {
+            return Err(format!("failed to convert new object: {}: {}", fault.path, fault.message));
         }
     }
-    let mut accepted = names.clone();
-    let before = &definition["status"]["acceptedNames"];
-    let mut conflict = None;
-    for (key, pool, reason) in [
-        ("plural", &taken, "PluralConflict"),
-        ("singular", &taken, "SingularConflict"),
-        ("shortNames", &taken, "ShortNamesConflict"),
-        ("kind", &kinds, "KindConflict"),
-        ("listKind", &kinds, "ListKindConflict"),
-    ] {
-        let clash: Vec<String> = strings(&names[key]).into_iter().filter(|name| pool.contains(name)).collect();
-        if let Some(first) = clash.first() {
-            conflict.get_or_insert((reason, format!("{first:?} is already in use")));
-            accepted[key] = before[key].clone();
-        }
-    }
-    (accepted, conflict)
-}
-
-/// Takes out what the schema does not name, and says what it was.
-pub(crate) fn prune(custom: &Custom, value: &mut Value) -> Vec<String> {
-    let mut unknown = Vec::new();
-    prune_metadata(&mut value["metadata"], "metadata", &mut unknown);
-    if let Some(fields) = value.as_object_mut() {
-        prune_fields(&custom.structural, fields, true, "", &mut unknown);
-    }
-    unknown
-}
-
-/// Metadata is a built-in type, in custom objects and in embedded ones.
-fn prune_metadata(metadata: &mut Value, path: &str, unknown: &mut Vec<String>) {
-    let schema = schema::built_in();
-    let Some(ty) = schema.find("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta") else { return };
-    // Wrong types are for the validation to report.
-    let found = crate::decode::fit(schema, ty, metadata).unwrap_or_default();
-    for field in found {
-        let inner = field.trim_start_matches("unknown field \"").trim_end_matches('"').to_owned();
-        unknown.push(format!("unknown field \"{path}.{inner}\""));
-    }
-    if let Some(metadata) = metadata.as_object_mut() {
-        metadata.retain(|_, value| !value.is_null());
-        for key in ["labels", "annotations"] {
-            if metadata.get(key).and_then(Value::as_object).is_some_and(Map::is_empty) {
-                metadata.remove(key);
-            }
-        }
-        for key in ["finalizers", "ownerReferences"] {
-            if metadata.get(key).and_then(Value::as_array).is_some_and(Vec::is_empty) {
-                metadata.remove(key);
-            }
-        }
-    }
-}
-
-fn prune_at(node: &Value, value: &mut Value, path: &str, unknown: &mut Vec<String>) {
-    match value {
-        Value::Object(fields) => {
-            let embedded = node["x-kubernetes-embedded-resource"] == true;
-            if embedded && let Some(metadata) = fields.get_mut("metadata") {
-                prune_metadata(metadata, &joined(path, "metadata"), unknown);
-            }
-            prune_fields(node, fields, embedded, path, unknown);
-        }
-        Value::Array(items) => {
-            for (at, item) in items.iter_mut().enumerate() {
-                prune_at(&node["items"], item, &format!("{path}[{at}]"), unknown);
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-fn prune_fields(node: &Value, fields: &mut Map<String, Value>, is_object: bool, path: &str, unknown: &mut Vec<String>) {
-    let own = |key: &str| is_object && matches!(key, "apiVersion" | "kind" | "metadata");
-    let additional = node.get("additionalProperties");
-    let keeps = node["x-kubernetes-preserve-unknown-fields"] == true;
-    let strange: Vec<String> = fields
-        .keys()
-        .filter(|key| !own(key) && node["properties"].get(key.as_str()).is_none())
-        .filter(|_| match additional {
-            None => !keeps,
-            Some(Value::Bool(allowed)) => !allowed,
-            Some(_) => false,
-        })
-        .cloned()
-        .collect();
-    for key in strange {
-        fields.remove(&key);
-        unknown.push(format!("unknown field \"{}\"", joined(path, &key)));
-    }
-    for (key, value) in fields.iter_mut() {
-        let below = match (node["properties"].get(key.as_str()), additional) {
-            (Some(below), _) => below,
-            (None, Some(below)) if below.is_object() => below,
-            (None, _) => continue,
-        };
-        if !own(key) {
-            prune_at(below, value, &joined(path, key), unknown);
-        }
-    }
-}
-
-fn joined(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
-/// Fills in the defaults of the schema, where a field is absent or is null without being allowed to.
-pub(crate) fn default(custom: &Custom, value: &mut Value) {
-    default_at(&custom.structural, value);
-}
-
-fn default_at(node: &Value, value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for (key, below) in node["properties"].as_object().into_iter().flatten() {
-                let default = below.get("default");
-                let is_null = fields.get(key).is_some_and(Value::is_null);
-                if is_null && below["nullable"] != true && default.is_some() {
-                    fields.remove(key);
-                }
-                if let Some(default) = default
-                    && !fields.contains_key(key)
-                {
-                    fields.insert(key.clone(), default.clone());
-                }
-                if let Some(value) = fields.get_mut(key) {
-                    default_at(below, value);
-                }
-            }
-            let additional = &node["additionalProperties"];
-            if additional.is_object() {
-                for (key, value) in fields.iter_mut() {
-                    if node["properties"].get(key.as_str()).is_none() {
-                        default_at(additional, value);
-                    }
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| default_at(&node["items"], item)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
+    Ok(())
 }
 
 /// What an update of the object, or of its status, may not change; and the generation.
@@ -481,12 +366,4 @@ pub(crate) fn prepare_update(has_status: bool, subresource: &str, new: &mut Valu
             }
         }
     }
-}
-
-/// Versions in the order of discovery.
-pub(crate) fn sorted_versions(definition: &Value) -> Vec<String> {
-    let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
-    let mut out: Vec<String> = versions.filter_map(|version| version["name"].as_str().map(ToOwned::to_owned)).collect();
-    out.sort_by(|a, b| by_priority(a, b));
-    out
 }

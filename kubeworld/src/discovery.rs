@@ -292,7 +292,7 @@ fn custom_document(customs: &[&Custom]) -> Value {
         let reversed: Vec<&str> = custom.group.split('.').rev().collect();
         let name = format!("{}.{}.{}", reversed.join("."), custom.version, custom.names.kind);
         let own = json!({"group": custom.group, "version": custom.version, "kind": custom.names.kind});
-        let mut schema = custom.structural.clone();
+        let mut schema = Value::clone(&custom.structural);
         let top = json!({
             "apiVersion": {"type": "string", "description": "The version of the schema of this object."},
             "kind": {"type": "string", "description": "What this object is."},

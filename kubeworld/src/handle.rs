@@ -168,6 +168,11 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
     if call.resource.group.is_empty() && call.resource.plural == "endpoints" {
         call.warn("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
     }
+    if let Some(custom) = call.resource.custom()
+        && let Some(deprecation) = &custom.deprecation
+    {
+        call.warn(deprecation.clone());
+    }
     // One object is watched by the old path, or by a selector.
     let wants_watch = target.watch || (call.query.flag("watch") && call.name.is_empty());
     if *call.method == Method::GET && wants_watch && call.subresource.is_empty() {
@@ -373,7 +378,7 @@ fn render(state: &State, call: &Call<'_>, answer: Answer) -> Result<Response<Byt
     let resource = &call.resource;
     let accept = call.accept;
     Ok(match answer {
-        Answer::Stored(code, object) if accept == Accept::JSON && !crate::convert::needed(resource) => {
+        Answer::Stored(code, object) if accept == Accept::JSON && !crate::convert::differs(resource, &object) => {
             let head = resource.head();
             let mut body = Vec::with_capacity(head.len() + object.rest.len() + 1);
             body.extend_from_slice(head.as_bytes());
@@ -441,7 +446,9 @@ fn of_list(_state: &State, call: &Call<'_>, list: List) -> Result<Response<Bytes
     }
     let values = || list.items.iter().map(|object| crate::convert::value(resource, object));
     let value = match call.accept.form {
-        Form::Whole if !call.accept.yaml && !crate::convert::needed(resource) => {
+        Form::Whole
+            if !call.accept.yaml && !list.items.iter().any(|object| crate::convert::differs(resource, object)) =>
+        {
             return Ok(respond(200, "application/json", whole_list(resource, &list.items, &meta)));
         }
         Form::Whole => {

@@ -25,6 +25,7 @@ mod cluster;
 mod config;
 pub(crate) mod cron;
 mod defaults;
+pub(crate) mod definitions;
 pub(crate) mod fields;
 pub(crate) mod meta;
 mod names;
@@ -39,6 +40,7 @@ pub(crate) mod strategy;
 mod types;
 
 use causes::Causes;
+pub(crate) use names::sloppy_ip;
 
 /// What a kind is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,11 @@ pub(crate) fn prepare_create(kind: Kind<'_>, object: &mut Value) {
 pub(crate) fn prepare_update(kind: Kind<'_>, subresource: &str, new: &mut Value, old: &Value) {
     strategy::prepare_update(kind, subresource, new, old);
     types::types().settle(kind, new, true);
+}
+
+/// Why a text cannot be the name of a kind, if it cannot.
+pub(crate) fn is_kind_name(text: &str) -> Option<String> {
+    definitions::dns_1035(&text.to_lowercase())
 }
 
 /// Whether objects of a built-in kind live in namespaces.
@@ -196,6 +203,7 @@ fn check(causes: &mut Causes, kind: Kind<'_>, object: &Value, old: Option<&Value
             Some(old) => storage::check_class_update(causes, object, old),
         },
         ("events.k8s.io", "Event") => cluster::check_event(causes, object, true),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => definitions::check(causes, object, old),
         _ => {}
     }
 }
@@ -285,6 +293,7 @@ fn check_subresource(causes: &mut Causes, kind: Kind<'_>, subresource: &str, obj
     const MORE_THAN_ALL: &str = "cannot be greater than status.replicas";
     match (kind.group, kind.kind) {
         ("", "Namespace") => cluster::check_namespace_part(causes, object, subresource),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => definitions::check_status(causes, object),
         ("", "Service") => services::check_status(causes, object),
         ("networking.k8s.io", "Ingress") => {
             let status = fields::at(object, &["status", "loadBalancer"]);

@@ -58,7 +58,7 @@ impl Manager {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) fields: FieldSet,
-    version: String,
+    pub(crate) version: String,
     time: Option<String>,
 }
 

@@ -64,6 +64,9 @@ impl Resource {
     /// The value of an object, with its kind and this version.
     pub(crate) fn value(&self, object: &crate::store::Object) -> Value {
         let mut value = object.value();
+        if let Some(custom) = self.custom() {
+            custom.read(&mut value, object.revision);
+        }
         value["kind"] = Value::from(self.kind.as_str());
         value["apiVersion"] = Value::from(self.api_version());
         value

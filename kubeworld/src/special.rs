@@ -99,9 +99,12 @@ pub(crate) fn grace(resource: &Resource, object: &Value, asked: Option<i64>) -> 
     Some(if idle { 0 } else { seconds })
 }
 
-/// Deletes that are more than that: a namespace ends when its content has.
+/// Deletes that are more than that: a namespace, or a kind, ends when its content has.
 pub(crate) fn delete(state: &mut State, call: &Call<'_>, old: &Value, dry_run: bool) -> Result<Option<Answer>, Status> {
     let resource = call.resource.clone();
+    if custom::is_definition(&resource) {
+        return custom::delete(state, call, old, dry_run);
+    }
     if !(resource.group.is_empty() && resource.plural == "namespaces") {
         return Ok(None);
     }
@@ -149,84 +152,6 @@ impl State {
                 self.end_definition(&name, now);
             }
             (_, _) => {}
-        }
-    }
-
-    fn definition_changed(&mut self, resource: &Resource, object: &store::Object, deleted: bool, now: Timestamp) {
-        let name = object.name.clone();
-        if deleted {
-            if self.customs.take(&name, None) {
-                self.registry = crate::registry::Registry::with(&self.customs.all()).into();
-            }
-            // Names that it held are free.
-            let others: Vec<_> = self.store.list(&resource.table, "").cloned().collect();
-            for other in others {
-                self.complete_definition(resource, &other, now);
-            }
-            return;
-        }
-        self.complete_definition(resource, object, now);
-        self.end_definition(&name, now);
-    }
-
-    fn complete_definition(&mut self, resource: &Resource, object: &store::Object, now: Timestamp) {
-        let others: Vec<Value> = self.store.list(&resource.table, "").map(|other| other.value()).collect();
-        let definition = resource.value(object);
-        match custom::establish(&definition, &others, &write::time(now)) {
-            Some(complete) => {
-                let index = store::Index { fields: Vec::new() };
-                let object = self.store.put(&resource.table, complete, index, now);
-                // It is complete now, so this goes one level deep.
-                self.complete_definition(resource, &object, now);
-            }
-            None => {
-                if self.customs.take(&object.name, Some(&definition)) {
-                    self.registry = crate::registry::Registry::with(&self.customs.all()).into();
-                }
-            }
-        }
-    }
-
-    /// A definition that is being deleted goes when its objects have gone.
-    fn end_definition(&mut self, name: &str, now: Timestamp) {
-        let table = "apiextensions.k8s.io/customresourcedefinitions";
-        let Some(object) = self.store.get(table, "", name) else { return };
-        let mut definition = object.value();
-        if definition["metadata"]["deletionTimestamp"].is_null() {
-            return;
-        }
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (group, plural) = (text(&definition["spec"]["group"]), text(&definition["spec"]["names"]["plural"]));
-        let own = format!("{group}/{plural}");
-        let objects: Vec<_> = self.store.list(&own, "").cloned().collect();
-        for object in objects {
-            let mut value = object.value();
-            let held = value["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
-            if !held {
-                self.store.remove(&own, &object.namespace, &object.name, now);
-            } else if value["metadata"]["deletionTimestamp"].is_null() {
-                value["metadata"]["deletionTimestamp"] = write::time(now);
-                value["metadata"]["deletionGracePeriodSeconds"] = json!(0);
-                self.store.put(&own, value, store::Index { fields: object.fields.clone() }, now);
-            }
-        }
-        if self.store.count(&own) > 0 {
-            return;
-        }
-        let Some(finalizers) = definition["metadata"]["finalizers"].as_array_mut() else { return };
-        finalizers.retain(|finalizer| finalizer != custom::CLEANUP);
-        let left = !finalizers.is_empty();
-        let Some(resource) = self.registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions").cloned()
-        else {
-            return;
-        };
-        if left {
-            let changed = definition != object.value();
-            if changed {
-                self.store.put(table, definition, store::Index { fields: Vec::new() }, now);
-            }
-        } else {
-            write::take_away(self, &resource, "", name, now);
         }
     }
 }

@@ -187,7 +187,7 @@ impl Watch {
     }
 
     fn frame(&mut self, what: &str, object: &Object, now: Timestamp) -> Bytes {
-        if self.accept == Accept::JSON && !crate::convert::needed(&self.resource) {
+        if self.accept == Accept::JSON && !crate::convert::differs(&self.resource, object) {
             let head = self.resource.head();
             let mut out = Vec::with_capacity(head.len() + object.rest.len() + 40);
             out.extend_from_slice(format!("{{\"type\":\"{what}\",\"object\":").as_bytes());

@@ -319,7 +319,7 @@ fn settle(resource: &Resource, value: &mut Value) -> Result<Vec<String>, String>
     }
     match resource.custom() {
         Some(custom) => {
-            let unknown = custom::prune(custom, value);
+            let unknown = custom::prune(custom, value)?;
             custom::default(custom, value);
             Ok(unknown)
         }
@@ -499,17 +499,14 @@ fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &Wri
     }
     special::allocate(state, resource, &mut value, None)?;
     let causes = match resource.custom() {
-        Some(custom) => {
-            let mut causes = kinds::meta::validate_meta_create(resource.as_kind(), resource.namespaced, &value);
-            causes.extend(custom::validate(custom, &value, None));
-            causes
-        }
+        Some(custom) => judged(call, custom::validate_create(custom, resource.as_kind(), &value)),
         None => kinds::validate_create(resource.as_kind(), &value),
     };
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     if !causes.is_empty() {
         return Err(Status::invalid(&resource.group, &resource.kind, &name, causes));
     }
+    definition_warnings(call, &value, None);
     admission::validate_create(state, call, &value)?;
     if let Some(stored) = state.store.get(&resource.table, call.storage_namespace(), &name) {
         let mut status = Status::already_exists(&resource.group, &resource.plural, &name);
@@ -530,6 +527,21 @@ fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &Wri
     commit(state, resource, value, call.now)
 }
 
+/// What is wrong with a custom object; what is only worth a warning is said.
+fn judged(call: &Call<'_>, verdict: custom::Verdict) -> Vec<Cause> {
+    if verdict.causes.is_empty() {
+        verdict.warnings.into_iter().for_each(|warning| call.warn(warning));
+    }
+    verdict.causes
+}
+
+/// What a definition says that will not do what somebody may think.
+fn definition_warnings(call: &Call<'_>, new: &Value, old: Option<&Value>) {
+    if custom::is_definition(&call.resource) && call.subresource.is_empty() {
+        kinds::definitions::warnings(new, old).into_iter().for_each(|warning| call.warn(warning));
+    }
+}
+
 fn check_object_size(value: &Value) -> Result<(), Status> {
     // Text is longer than what etcd gets for built-in kinds, so this is on the safe side.
     if value.to_string().len() > OBJECT_MAX {
@@ -539,7 +551,10 @@ fn check_object_size(value: &Value) -> Result<(), Status> {
 }
 
 /// Puts a value into the store, and gives it in the form of this resource.
-fn commit(state: &mut State, resource: &Resource, value: Value, now: Timestamp) -> Result<Value, Status> {
+fn commit(state: &mut State, resource: &Resource, mut value: Value, now: Timestamp) -> Result<Value, Status> {
+    if let Some(custom) = resource.custom() {
+        custom.store(&mut value);
+    }
     let index = Index { fields: read::fields_of(resource, &value) };
     let object = state.store.put(&resource.table, value, index, now);
     state.changed(resource, &object, false, now);
@@ -692,16 +707,13 @@ pub(crate) fn replace(
         special::allocate(state, resource, &mut new, Some(old))?;
     }
     let causes = match resource.custom() {
-        Some(custom) => {
-            let mut causes = kinds::meta::validate_meta_update(&new, old);
-            causes.extend(custom::validate(custom, &new, Some(old)));
-            causes
-        }
+        Some(custom) => judged(call, custom::validate_update(custom, subresource, &new, old)),
         None => kinds::validate_update(resource.as_kind(), subresource, &new, old),
     };
     if !causes.is_empty() {
         return Err(Status::invalid(group, &resource.kind, &call.name, causes));
     }
+    definition_warnings(call, &new, Some(old));
     keep_times(&mut new, old);
     admission::validate_update(state, call, &new, old)?;
     check_object_size(&new)?;
@@ -881,6 +893,7 @@ fn apply_patch(
         managed::apply(typed, &bare, &config, &managed, &by, &reset(resource, &call.subresource), options.force);
     let (applied, mut managed) = result.map_err(|refusal| refused(call, &config, refusal))?;
     let mut new = applied.unwrap_or(bare);
+    check_versions(state, call, &options.manager, &new, &managed)?;
     if old.is_some()
         && options.manager == "kubectl"
         && new["metadata"]["annotations"][managed::LAST_APPLIED].as_str().is_some_and(|text| !text.is_empty())
@@ -929,6 +942,22 @@ fn apply_patch(
             Ok(Answer::Value(201, store_new(state, call, new, options)?))
         }
     }
+}
+
+/// An apply to a custom kind must make sense in the versions in which others own fields.
+fn check_versions(state: &State, call: &Call<'_>, own: &str, new: &Value, managed: &Managed) -> Result<(), Status> {
+    let resource = &call.resource;
+    if resource.custom().is_none() {
+        return Ok(());
+    }
+    let version = resource.api_version();
+    let others = managed.entries.iter().filter(|(manager, entry)| manager.name != own && entry.version != version);
+    let others = others.map(|(_, entry)| {
+        let number = entry.version.rsplit('/').next().unwrap_or_default();
+        let other = state.registry.find(&resource.group, number, &resource.plural);
+        (entry.version.as_str(), other.and_then(|other| other.typed()))
+    });
+    custom::check_versions(new, others).map_err(|message| Status { code: 500, reason: "", message, details: None })
 }
 
 fn refused(call: &Call<'_>, config: &Value, refusal: Refusal) -> Status {

@@ -1,300 +1,307 @@
-//! Whether a custom object is what its schema says: types, bounds, lists that are sets, and the rules in CEL. In the
-//! words of the real server.
+//! Whether a custom object is what its definition says: its schema, the numbers of its scale, objects within it, lists
+//! that are sets or maps, and the rules in CEL. In the order of the real server.
 
-use std::borrow::Cow;
-
-use kube_cel::ValidationError;
 use serde_json::{Value, json};
 
-use super::Custom;
+use super::{Custom, Path, Scale, value};
+use crate::kinds::fields::{entries, has, list, option, text, truth};
+use crate::kinds::{is_kind_name, meta};
 use crate::status::Cause;
 
-/// What is wrong with an object. Rules are asked only when the rest is right, as they rely on it.
-pub(crate) fn validate(custom: &Custom, new: &Value, old: Option<&Value>) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    let mut body = new.clone();
-    if let Some(fields) = body.as_object_mut() {
-        fields.remove("metadata");
-        fields.remove("apiVersion");
-        fields.remove("kind");
-    }
-    at(&custom.structural, &body, "", &mut causes);
-    if causes.is_empty() {
-        causes.extend(custom.broken_rules(new, old));
-    }
-    causes
+/// What came of looking at an object.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    /// What is wrong.
+    pub(crate) causes: Vec<Cause>,
+    /// What was wrong before too, and is let through.
+    pub(crate) warnings: Vec<String>,
 }
 
-/// A rule that does not hold.
-pub(super) fn of_rule(object: &Value, error: &ValidationError) -> Cause {
-    let field = error.field_path.clone();
-    let value = find(object, &field);
-    let reason = match error.reason.as_deref() {
-        Some("FieldValueRequired") => return Cause::required(field, &error.message),
-        Some("FieldValueForbidden") => return Cause::forbidden(field, &error.message),
-        Some("FieldValueDuplicate") => {
-            return Cause { reason: "FieldValueDuplicate", ..Cause::duplicate(field, &value) };
+/// What is wrong with a new object.
+pub(crate) fn validate_create(custom: &Custom, kind: crate::kinds::Kind<'_>, new: &Value) -> Verdict {
+    let mut causes = meta::validate_meta_create(kind, custom.namespaced, new);
+    causes.extend(value::check(&custom.structural, new, None, ""));
+    if let Some(scale) = &custom.scale {
+        check_scale_spec(scale, new, &mut causes);
+        check_scale_status(scale, new, &mut causes);
+    }
+    check_embedded(&custom.structural, new, "", &mut causes);
+    check_lists(&custom.structural, new, "", &mut causes);
+    let mut verdict = Verdict { causes, warnings: finalizer_warnings(new, None) };
+    check_rules(custom, new, None, &mut verdict);
+    verdict
+}
+
+/// What is wrong with an update of an object, or of its status.
+pub(crate) fn validate_update(custom: &Custom, subresource: &str, new: &Value, old: &Value) -> Verdict {
+    let mut causes = meta::validate_meta_update(new, old);
+    let of_status = subresource == "status";
+    if of_status {
+        if let (Some(status), Some(node)) = (new.get("status"), custom.structural["properties"].get("status")) {
+            causes.extend(value::check(node, status, old.get("status"), "status"));
         }
-        Some(_) | None => "FieldValueInvalid",
-    };
-    let shown = match &value {
-        Value::Object(_) => json!("object"),
-        Value::Array(_) => json!("array"),
-        other => other.clone(),
-    };
-    Cause { reason, ..Cause::invalid(field, &shown, &error.message) }
+    } else {
+        causes.extend(value::check(&custom.structural, new, Some(old), ""));
+    }
+    if let Some(scale) = &custom.scale {
+        if !of_status {
+            check_scale_spec(scale, new, &mut causes);
+        }
+        check_scale_status(scale, new, &mut causes);
+    }
+    if !of_status {
+        check_embedded(&custom.structural, new, "", &mut causes);
+    }
+    let mut before = Vec::new();
+    check_lists(&custom.structural, old, "", &mut before);
+    if before.is_empty() {
+        check_lists(&custom.structural, new, "", &mut causes);
+    }
+    let warnings = if of_status { Vec::new() } else { finalizer_warnings(new, Some(old)) };
+    let mut verdict = Verdict { causes, warnings };
+    check_rules(custom, new, Some(old), &mut verdict);
+    verdict
 }
 
-fn find(object: &Value, path: &str) -> Value {
-    let path = path.replace('[', ".[");
-    path.split('.')
-        .filter(|step| !step.is_empty())
-        .fold(object, |at, step| match step.strip_prefix('[').and_then(|index| index.strip_suffix(']')) {
-            Some(index) => match index.parse::<usize>() {
-                Ok(index) => &at[index],
-                Err(_) => &at[index.trim_matches('"')],
-            },
-            None => &at[step],
-        })
-        .clone()
-}
-
-fn type_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
+/// Rules rely on the schema: they are not asked where it is broken in a way that they could stumble over.
+fn check_rules(custom: &Custom, new: &Value, old: Option<&Value>, verdict: &mut Verdict) {
+    let Some(rules) = &custom.rules else { return };
+    let blocks = |cause: &Cause| {
+        matches!(
+            cause.reason,
+            "FieldValueNotSupported"
+                | "FieldValueRequired"
+                | "FieldValueTooLong"
+                | "FieldValueTooMany"
+                | "FieldValueTypeInvalid"
+        )
+    };
+    if verdict.causes.iter().any(blocks) {
+        let why = "some validation rules were not checked because the object was invalid; correct the existing errors to \
+                   complete validation";
+        verdict.causes.push(Cause::invalid("<nil>", &Value::Null, why));
+    } else {
+        rules.ask(&custom.structural, new, old, "", verdict);
     }
 }
 
-/// The path as the schema's validator names it: nothing is the whole.
-fn in_body(path: &str) -> Cow<'_, str> {
-    if path.is_empty() { Cow::Borrowed("<nil>") } else { Cow::Borrowed(path) }
+/// What is said of finalizers whose names somebody else could think of too.
+fn finalizer_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let before = old.map(|old| list(&old["metadata"], "finalizers")).unwrap_or_default();
+    let mut fresh: Vec<&str> = list(&new["metadata"], "finalizers")
+        .iter()
+        .filter(|finalizer| !before.contains(finalizer))
+        .filter_map(Value::as_str)
+        .collect();
+    fresh.sort_unstable();
+    fresh.dedup();
+    let mut out = Vec::new();
+    for finalizer in fresh {
+        for why in meta::qualified_name(finalizer) {
+            out.push(format!("metadata.finalizers: {finalizer:?}: {why}"));
+        }
+        if !finalizer.contains('/') && !matches!(finalizer, "orphan" | "foregroundDeletion" | "kubernetes") {
+            let path = if finalizer.contains('.') { " including a path (/)" } else { "" };
+            out.push(format!(
+                "metadata.finalizers: {finalizer:?}: prefer a domain-qualified finalizer name{path} to avoid accidental \
+                 conflicts with other finalizer writers"
+            ));
+        }
+    }
+    out
 }
 
-fn at(node: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
-    if value.is_null() {
-        if node["nullable"] == true {
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.as_i64().is_some() => "int64",
+        Value::Number(_) => "float64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+/// A value as Go prints it within a text.
+fn go_value(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) => value::shown(value),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_value).collect::<Vec<_>>().join(" ")),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(key, value)| format!("{key}:{}", go_value(value)));
+            format!("map[{}]", fields.collect::<Vec<_>>().join(" "))
+        }
+    }
+}
+
+/// The value at a path; an error where something on the way, or it itself, has another type.
+fn nested<'a>(
+    path: &Path,
+    object: &'a Value,
+    wanted: &str,
+    fits: fn(&Value) -> bool,
+) -> Result<Option<&'a Value>, String> {
+    let shown = |steps: &[String]| format!(".{}", steps.join("."));
+    let mismatch = |steps: &[String], value: &Value, wanted: &str| {
+        format!(
+            "{} accessor error: {} is of the type {}, expected {wanted}",
+            shown(steps),
+            go_value(value),
+            go_type(value)
+        )
+    };
+    let mut at = object;
+    for (index, step) in path.steps().iter().enumerate() {
+        match at {
+            Value::Null => return Ok(None),
+            Value::Object(fields) => match fields.get(step) {
+                Some(below) => at = below,
+                None => return Ok(None),
+            },
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                return Err(mismatch(&path.steps()[..=index], at, "map[string]interface{}"));
+            }
+        }
+    }
+    if fits(at) { Ok(Some(at)) } else { Err(mismatch(path.steps(), at, wanted)) }
+}
+
+fn check_number(path: &Path, object: &Value, causes: &mut Vec<Cause>) {
+    let field = format!(".{}", path.dotted());
+    let number = match nested(path, object, "int64", |value| value.as_i64().is_some()) {
+        Ok(number) => number.and_then(Value::as_i64).unwrap_or_default(),
+        Err(why) => {
+            causes.push(Cause::invalid(field, &json!(0), &why));
             return;
         }
-    }
-    let int_or_string = node["x-kubernetes-int-or-string"] == true;
-    let wanted = node["type"].as_str();
-    let found = type_of(value);
-    let fits = match wanted {
-        None => !int_or_string || matches!(found, "integer" | "string"),
-        Some("number") => matches!(found, "number" | "integer"),
-        Some("integer") => found == "integer" || value.as_f64().is_some_and(|number| number.fract() == 0.0),
-        Some(wanted) => wanted == found,
     };
-    if !fits {
-        let wanted = if int_or_string { "integer,string" } else { wanted.unwrap_or_default() };
-        let why = format!("{} in body must be of type {wanted}: {:?}", in_body(path), found);
-        causes.push(Cause { reason: "FieldValueTypeInvalid", ..Cause::invalid(path, &shown_type(value), &why) });
-        return;
+    if number < 0 {
+        causes.push(Cause::invalid(field, &json!(number), "should be a non-negative integer"));
+    } else if number > i64::from(i32::MAX) {
+        let why = format!("should be less than or equal to {}", i32::MAX);
+        causes.push(Cause::invalid(field, &json!(number), &why));
     }
-    let invalid = |why: String, value: &Value| {
-        let shown = match value {
-            Value::Object(_) | Value::Array(_) => shown_type(value),
-            other => other.clone(),
-        };
-        Cause::invalid(path, &shown, &format!("{} in body {why}", in_body(path)))
-    };
-    if let Some(allowed) = node["enum"].as_array()
-        && !allowed.contains(value)
+}
+
+fn check_scale_spec(scale: &Scale, object: &Value, causes: &mut Vec<Cause>) {
+    check_number(&scale.spec, object, causes);
+}
+
+fn check_scale_status(scale: &Scale, object: &Value, causes: &mut Vec<Cause>) {
+    check_number(&scale.status, object, causes);
+    if let Some(selector) = &scale.selector
+        && let Err(why) = nested(selector, object, "string", Value::is_string)
     {
-        let allowed: Vec<&str> = allowed.iter().filter_map(Value::as_str).collect();
-        causes.push(Cause::not_supported(path, value, &allowed));
+        causes.push(Cause::invalid(format!(".{}", selector.dotted()), &json!(""), &why));
     }
+}
+
+fn joined(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// Objects within the object say what they are.
+pub(super) fn check_embedded(node: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     match value {
-        Value::String(text) => check_text(node, text, value, path, causes, &invalid),
-        Value::Number(number) => {
-            let number = number.as_f64().unwrap_or_default();
-            if let Some(least) = node["minimum"].as_f64() {
-                if node["exclusiveMinimum"] == true && number <= least {
-                    causes.push(invalid(format!("should be greater than {}", node["minimum"]), value));
-                } else if number < least {
-                    causes.push(invalid(format!("should be greater than or equal to {}", node["minimum"]), value));
-                }
-            }
-            if let Some(most) = node["maximum"].as_f64() {
-                if node["exclusiveMaximum"] == true && number >= most {
-                    causes.push(invalid(format!("should be less than {}", node["maximum"]), value));
-                } else if number > most {
-                    causes.push(invalid(format!("should be less than or equal to {}", node["maximum"]), value));
-                }
-            }
-            if let Some(step) = node["multipleOf"].as_f64()
-                && (number / step).fract() != 0.0
-            {
-                causes.push(invalid(format!("should be a multiple of {}", node["multipleOf"]), value));
-            }
-        }
-        Value::Array(items) => check_items(node, items, value, path, causes, &invalid),
         Value::Object(fields) => {
-            for required in node["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                if !fields.contains_key(required) {
-                    causes.push(Cause::required(super::joined(path, required), ""));
-                }
-            }
-            if let Some(most) = node["maxProperties"].as_u64()
-                && fields.len() as u64 > most
-            {
-                causes.push(Cause {
-                    reason: "FieldValueTooMany",
-                    message: format!("Too many: {}: must have at most {most} items", fields.len()),
-                    field: path.to_owned(),
-                });
-            }
-            if let Some(least) = node["minProperties"].as_u64()
-                && (fields.len() as u64) < least
-            {
-                causes.push(invalid(format!("should have at least {least} properties"), value));
+            if truth(node, "x-kubernetes-embedded-resource") {
+                check_embedded_head(value, path, causes);
             }
             for (key, value) in fields {
-                let below = match node["properties"].get(key) {
-                    Some(below) => below,
-                    None if node["additionalProperties"].is_object() => &node["additionalProperties"],
-                    None => continue,
-                };
-                at(below, value, &super::joined(path, key), causes);
+                if let Some(below) = option(&node["properties"], key) {
+                    check_embedded(below, value, &joined(path, key), causes);
+                } else if has(node, "additionalProperties") {
+                    check_embedded(&node["additionalProperties"], value, &format!("{path}[{key}]"), causes);
+                }
             }
         }
-        Value::Null | Value::Bool(_) => {}
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                check_embedded(&node["items"], item, &format!("{path}[{index}]"), causes);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
-    check_combinations(node, value, path, causes);
 }
 
-fn shown_type(value: &Value) -> Value {
-    json!(type_of(value))
+fn check_embedded_head(value: &Value, path: &str, causes: &mut Vec<Cause>) {
+    for key in ["apiVersion", "kind"] {
+        let path = joined(path, key);
+        match value.get(key) {
+            None => causes.push(Cause::required(path, "")),
+            Some(Value::String(text)) if text.is_empty() => {
+                causes.push(Cause::invalid(path, &json!(""), "must not be empty"));
+            }
+            Some(Value::String(text)) if key == "apiVersion" => {
+                if text.matches('/').count() > 1 {
+                    let why = format!("unexpected GroupVersion string: {text}");
+                    causes.push(Cause::invalid(path, &json!(text), &why));
+                }
+            }
+            Some(Value::String(text)) => {
+                if let Some(why) = is_kind_name(text) {
+                    let why = format!("may have mixed case, but should otherwise match: {why}");
+                    causes.push(Cause::invalid(path, &json!(text), &why));
+                }
+            }
+            Some(other) => causes.push(Cause::invalid(path, other, "must be a string")),
+        }
+    }
 }
 
-fn check_combinations(node: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
-    let faults = |node: &Value| {
-        let mut faults = Vec::new();
-        at(node, value, path, &mut faults);
-        faults
+/// Lists that are sets or maps have nothing twice.
+fn check_lists(node: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(below) = option(node, "additionalProperties").filter(|below| below.is_object()) {
+                for (key, value) in fields {
+                    check_lists(below, value, &format!("{path}[{key}]"), causes);
+                }
+            }
+            for (key, below) in entries(node, "properties") {
+                if let Some(value) = fields.get(key) {
+                    check_lists(below, value, &joined(path, key), causes);
+                }
+            }
+        }
+        Value::Array(items) => {
+            check_list(node, items, path, causes);
+            for (index, item) in items.iter().enumerate() {
+                check_lists(&node["items"], item, &format!("{path}[{index}]"), causes);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn check_list(node: &Value, items: &[Value], path: &str, causes: &mut Vec<Cause>) {
+    let keys: Vec<&str> = list(node, "x-kubernetes-list-map-keys").iter().filter_map(Value::as_str).collect();
+    let identity = |item: &Value| -> Value {
+        keys.iter().filter_map(|key| Some(((*key).to_owned(), item.get(key)?.clone()))).collect()
     };
-    let branches = |key: &str| node[key].as_array().map(Vec::as_slice).unwrap_or_default();
-    for branch in branches("allOf") {
-        causes.extend(faults(branch));
-    }
-    let whole = |why: &str| Cause {
-        reason: "FieldValueInvalid",
-        ..Cause::invalid(path, &shown_type(value), &format!("{} in body {why}", in_body(path)))
+    let identities: Vec<Value> = match text(node, "x-kubernetes-list-type") {
+        "set" => items.to_vec(),
+        "map" => {
+            let strange = items.iter().position(|item| !item.is_object() && !item.is_null());
+            if let Some(index) = strange {
+                let why = "must be an object for an array of list-type map";
+                causes.push(Cause::invalid(format!("{path}[{index}]"), &items[index], why));
+                return;
+            }
+            items.iter().map(identity).collect()
+        }
+        _ => return,
     };
-    if !branches("anyOf").is_empty() && branches("anyOf").iter().all(|branch| !faults(branch).is_empty()) {
-        causes.push(whole("must validate at least one schema (anyOf)"));
-    }
-    if !branches("oneOf").is_empty() {
-        let valid = branches("oneOf").iter().filter(|branch| faults(branch).is_empty()).count();
-        if valid != 1 {
-            let found = if valid == 0 { "none" } else { "more than one" };
-            causes.push(whole(&format!("must validate one and only one schema (oneOf). Found {found} valid")));
+    // The first repetition of each is enough.
+    let mut seen: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
+    for (index, identity) in identities.iter().enumerate() {
+        let times = seen.entry(identity.to_string()).or_default();
+        *times += 1;
+        if *times == 2 {
+            causes.push(Cause::duplicate(format!("{path}[{index}]"), identity));
         }
-    }
-    if node["not"].is_object() && faults(&node["not"]).is_empty() {
-        causes.push(whole("must not validate the schema (not)"));
-    }
-}
-
-fn check_text(
-    node: &Value,
-    text: &str,
-    value: &Value,
-    path: &str,
-    causes: &mut Vec<Cause>,
-    invalid: &dyn Fn(String, &Value) -> Cause,
-) {
-    let length = text.chars().count() as u64;
-    if let Some(most) = node["maxLength"].as_u64()
-        && length > most
-    {
-        causes.push(Cause {
-            reason: "FieldValueTooLong",
-            message: format!("Too long: may not be more than {most} bytes"),
-            field: path.to_owned(),
-        });
-    }
-    if let Some(least) = node["minLength"].as_u64()
-        && length < least
-    {
-        causes.push(invalid(format!("should be at least {least} chars long"), value));
-    }
-    if let Some(pattern) = node["pattern"].as_str()
-        && regex::Regex::new(pattern).is_ok_and(|regex| !regex.is_match(text))
-    {
-        causes.push(invalid(format!("should match '{pattern}'"), value));
-    }
-    if let Some(format) = node["format"].as_str()
-        && !has_format(format, text)
-    {
-        causes.push(invalid(format!("must be of type {format}: {text:?}"), value));
-    }
-}
-
-/// Formats that are checked; others are only words.
-fn has_format(format: &str, text: &str) -> bool {
-    match format {
-        "date-time" => text.parse::<jiff::Timestamp>().is_ok(),
-        "date" => text.parse::<jiff::civil::Date>().is_ok(),
-        "ipv4" => text.parse::<std::net::Ipv4Addr>().is_ok(),
-        "ipv6" => text.parse::<std::net::Ipv6Addr>().is_ok(),
-        "cidr" => text.parse::<ipnet::IpNet>().is_ok(),
-        "byte" => base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).is_ok(),
-        "uuid" => {
-            let groups: Vec<usize> = text.split('-').map(str::len).collect();
-            groups == [8, 4, 4, 4, 12] && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
-        }
-        _ => true,
-    }
-}
-
-fn check_items(
-    node: &Value,
-    items: &[Value],
-    value: &Value,
-    path: &str,
-    causes: &mut Vec<Cause>,
-    invalid: &dyn Fn(String, &Value) -> Cause,
-) {
-    if let Some(most) = node["maxItems"].as_u64()
-        && items.len() as u64 > most
-    {
-        causes.push(Cause {
-            reason: "FieldValueTooMany",
-            message: format!("Too many: {}: must have at most {most} items", items.len()),
-            field: path.to_owned(),
-        });
-    }
-    if let Some(least) = node["minItems"].as_u64()
-        && (items.len() as u64) < least
-    {
-        causes.push(invalid(format!("should have at least {least} items"), value));
-    }
-    for (index, item) in items.iter().enumerate() {
-        at(&node["items"], item, &format!("{path}[{index}]"), causes);
-    }
-    let keys: Vec<&str> =
-        node["x-kubernetes-list-map-keys"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let identity = |item: &Value| match node["x-kubernetes-list-type"].as_str() {
-        Some("set") => Some(item.clone()),
-        Some("map") => {
-            let fields = keys.iter().filter_map(|key| Some(((*key).to_owned(), item.get(key)?.clone())));
-            Some(Value::Object(fields.collect()))
-        }
-        _ => None,
-    };
-    let mut seen = Vec::new();
-    for (index, item) in items.iter().enumerate() {
-        let Some(identity) = identity(item) else { break };
-        if seen.contains(&identity) {
-            causes.push(Cause::duplicate(format!("{path}[{index}]"), &identity));
-        }
-        seen.push(identity);
     }
 }

@@ -200,6 +200,11 @@ pub(super) fn check_known_finalizers(causes: &mut Causes, object: &Value) {
     }
 }
 
+/// What is wrong with a name that may have a domain in front.
+pub(crate) fn qualified_name(name: &str) -> Vec<String> {
+    names::qualified(name)
+}
+
 fn check_finalizers(causes: &mut Causes, meta: &Value) {
     let finalizers = list(meta, "finalizers");
     for one in finalizers.iter().filter_map(Value::as_str) {

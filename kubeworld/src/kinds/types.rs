@@ -28,6 +28,8 @@ pub(super) struct Types {
 struct Struct {
     fields: Vec<Field>,
     default: Option<Defaulter>,
+    /// An empty list stays one.
+    keeps_empty: bool,
 }
 
 struct Field {
@@ -90,7 +92,9 @@ impl Types {
                     last.fields.push(field);
                 }
             } else {
-                structs.push(Struct { fields: Vec::new(), default: defaults::of(line) });
+                // Definitions are stored as JSON.
+                let keeps_empty = line.starts_with("apiextensions.");
+                structs.push(Struct { fields: Vec::new(), default: defaults::of(line), keeps_empty });
             }
         }
         Self { structs, kinds }
@@ -151,7 +155,10 @@ impl Types {
                     self.settle_value(&field.shape, value, with_defaults);
                     if field.is_omitted(value) {
                         map.remove(field.name);
-                    } else if matches!(field.shape, Shape::List(_) | Shape::Dictionary(_)) && is_empty(value) {
+                    } else if matches!(field.shape, Shape::List(_) | Shape::Dictionary(_))
+                        && is_empty(value)
+                        && !one.keeps_empty
+                    {
                         // The stored form, protobuf, knows no empty list.
                         *value = Value::Null;
                     }
