@@ -98,16 +98,20 @@ impl Raw {
     }
 }
 
-/// Sorts all lists of objects.
+/// Sorts the lists that the real server makes by walking a map.
 fn sort_lists(value: &mut Value) {
     match value {
-        Value::Object(map) => map.values_mut().for_each(sort_lists),
-        Value::Array(items) => {
-            items.iter_mut().for_each(sort_lists);
-            if items.iter().all(Value::is_object) {
-                items.sort_by_key(Value::to_string);
+        Value::Object(map) => {
+            for (key, value) in map {
+                if let ("resources" | "resourceRules" | "nonResourceRules", Value::Array(items)) =
+                    (key.as_str(), &mut *value)
+                {
+                    items.sort_by_key(Value::to_string);
+                }
+                sort_lists(value);
             }
         }
+        Value::Array(items) => items.iter_mut().for_each(sort_lists),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
@@ -314,9 +318,9 @@ impl Names {
                 ("managedFields", Value::Array(entries)) => self.value(ordered(entries), Place::Within),
                 ("cells", Value::Array(_)) => {
                     let Value::Array(cells) = value else { return (key, Value::Null) };
-                    let age = |cell: Value| match cell {
-                        Value::String(text) if AGE.is_match(&text) => "<age>".into(),
-                        other => self.value(other, Place::Within),
+                    let age = |cell: Value| {
+                        let age = cell.as_str().is_some_and(|text| AGE.is_match(text));
+                        if age { "<age>".into() } else { self.value(cell, Place::Within) }
                     };
                     cells.into_iter().map(age).collect()
                 }

@@ -73,7 +73,7 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// A step of a sequence that a seed gives.
+    /// A step of a sequence that a seed gives: conflicts with several managers come in any order.
     pub(crate) fn new(request: &str, kind: Option<&str>, body: Option<Value>) -> Self {
         Self {
             request: request.to_owned(),
@@ -86,7 +86,7 @@ impl Step {
             until: None,
             only: None,
             keep: vec![],
-            any_order: false,
+            any_order: true,
             quiet: false,
             answer: None,
         }

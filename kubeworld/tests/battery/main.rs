@@ -5,6 +5,7 @@
 //! server, `battery` to kubeworld; both compare whole answers, so kubeworld cannot drift from what it stands for.
 //!
 //! - `BATTERY_RECORD=1 cargo test -p kubeworld --test battery real_battery` writes the answers anew; read the diff.
+//! - `BATTERY_REPORT=file` gets every difference, not only the first of each case.
 //! - `BATTERY_ONLY=text` runs only the cases whose area and name contain the text.
 //!
 //! Absent: anything that a controller does (the real server runs without its controller manager), and the admission of
@@ -75,31 +76,26 @@ fn check(provider: &dyn Provider, allowed: &[Difference]) -> anyhow::Result<()> 
     let areas = areas()?;
     let only = only();
     let answers = run::all(provider, &areas, &only)?;
-    let mut steps = 0;
-    let mut failures = Vec::new();
     let mut unused: Vec<&Difference> = allowed.iter().filter(|one| one.case.contains(&only)).collect();
+    let mut first = Vec::new();
+    let mut all = Vec::new();
     for (case, got) in &answers {
+        let before = all.len();
         for (number, step) in case.steps.iter().enumerate() {
-            steps += 1;
-            let listed = unused.iter().position(|one| one.case == case.title() && one.step == number + 1);
-            match (outcome(step, got, number), listed) {
-                (Ok(()), _) => {}
-                (Err(_), Some(listed)) => {
-                    unused.swap_remove(listed);
-                }
-                (Err(what), None) => {
-                    failures.push(format!("{}, step {} ({}):\n{what}", case.title(), number + 1, step.request));
-                    // What follows differs because of this one.
-                    break;
-                }
+            let Err(what) = outcome(step, got, number) else { continue };
+            match unused.iter().position(|one| one.case == case.title() && one.step == number + 1) {
+                Some(listed) => drop(unused.swap_remove(listed)),
+                None => all.push(format!("{}, step {} ({}):\n{what}", case.title(), number + 1, step.request)),
             }
         }
+        // What follows in a case may differ because of its first difference; the report has it all.
+        first.extend(all.get(before).cloned());
     }
-    println!("{} cases, {steps} steps, {} failures", answers.len(), failures.len());
+    eprintln!("{} cases, {} failures in {} steps", answers.len(), first.len(), all.len());
     if let Some(report) = std::env::var_os("BATTERY_REPORT") {
-        std::fs::write(report, failures.join("\n\n")).context("writing the report")?;
+        std::fs::write(report, all.join("\n\n")).context("writing the report")?;
     }
-    ensure!(failures.is_empty(), "{}\n\n{} cases failed", failures.join("\n\n"), failures.len());
+    ensure!(first.is_empty(), "{}\n\n{} cases failed", first.join("\n\n"), first.len());
     ensure!(unused.is_empty(), "listed as different, but equal: {unused:#?}");
     Ok(())
 }

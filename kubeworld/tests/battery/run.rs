@@ -71,13 +71,16 @@ pub(crate) fn all(provider: &dyn Provider, areas: &[Area], only: &str) -> anyhow
                     if case.title().contains(only) {
                         // Of one length, so that none is the beginning of another.
                         let answer = one(provider, case, &format!("bat-{at:04}"));
-                        answers.lock().unwrap().insert(at, answer.map_err(|error| format!("{error:#}")));
+                        answers
+                            .lock()
+                            .expect("no case panics")
+                            .insert(at, answer.map_err(|error| format!("{error:#}")));
                     }
                 }
             });
         }
     });
-    let answers = answers.into_inner().unwrap();
+    let answers = answers.into_inner().expect("no case panics");
     Ok(answers.into_iter().map(|(at, answer)| (cases[at].clone(), answer)).collect())
 }
 
