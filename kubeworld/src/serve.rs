@@ -37,6 +37,9 @@ pub struct Config {
     pub tls: Option<Arc<ServerConfig>>,
     /// Bearer tokens, beside those of service accounts.
     pub tokens: BTreeMap<String, User>,
+    /// Who asks without saying who: nobody in particular, if not said here. For loopback alone: kubectl sends no token
+    /// over a connection without TLS.
+    pub nobody: Option<User>,
 }
 
 impl std::fmt::Debug for Config {
@@ -181,7 +184,7 @@ where
 async fn answer(request: Request<hyper::body::Incoming>, peer: Option<User>, shared: &Arc<Shared>) -> Response<Body> {
     let now = (shared.clock)();
     let user = match request.headers().get(AUTHORIZATION) {
-        None => peer.unwrap_or_else(User::anonymous),
+        None => peer.or_else(|| shared.config.nobody.clone()).unwrap_or_else(User::anonymous),
         Some(value) => match bearer(value) {
             // Another scheme is none that this server knows, so it says nothing.
             None => peer.unwrap_or_else(User::anonymous),
