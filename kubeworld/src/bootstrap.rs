@@ -32,6 +32,8 @@ pub(crate) fn run(state: &mut State, now: Timestamp) {
                  "ports": [{"name": "https", "port": 443, "targetPort": 6443}]},
     });
     put(state, "", "v1", "services", service, now);
+    // Nobody was there to see it.
+    state.store.compact();
 }
 
 /// Stores an object as the server itself writes it.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, Reply, State, User};
 use crate::negotiate::{self, Accept, Form};
-use crate::registry::{Resource, Subresource};
+use crate::registry::{Registry, Resource, Subresource};
 use crate::request::{self, Query};
 use crate::status::{Details, Status};
 use crate::store::Object;
@@ -112,7 +112,7 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
         let allowed = authorize::resource(&api.state(), &user, request.method(), &target, &query);
         return match allowed {
             // A group that is there without this version answers for itself.
-            Ok(()) if registry.groups().iter().any(|(group, _)| *group == target.group) => {
+            Ok(()) if Registry::built_in().groups().iter().any(|(group, _)| *group == target.group) => {
                 Reply::Whole(refused(&unknown_resource()))
             }
             Ok(()) => Reply::Whole(plain(nowhere(), request.headers())),
@@ -288,7 +288,14 @@ fn on_subresource(state: &mut State, call: &Call<'_>, subresource: &Subresource)
         _ => "",
     };
     if !subresource.verbs.iter().any(|own| own == verb) {
-        return Err(method_not_allowed());
+        let mut status = method_not_allowed();
+        if call.resource.custom().is_some() {
+            let (group, plural) = (&call.resource.group, &call.resource.plural);
+            status.message = format!("{verb} is not supported on resources of kind \"{plural}.{group}\"");
+            status.details =
+                Some(Box::new(Details { group: group.clone(), kind: plural.clone(), ..Details::default() }));
+        }
+        return Err(status);
     }
     match (subresource.name.as_str(), verb) {
         ("status", "get") => read::get(state, call),

@@ -21,6 +21,8 @@ pub(crate) struct Schema {
     named: BTreeMap<String, TypeId>,
     /// By group, version and kind, where a component names its own.
     kinds: BTreeMap<(String, String, String), TypeId>,
+    /// The fields that every object has, where objects can be within others.
+    of_objects: Vec<(&'static str, TypeId)>,
 }
 
 /// Which forms a value may take.
@@ -152,26 +154,28 @@ impl Schema {
     /// objects have.
     pub(crate) fn from_custom(structural: &Value, meta: &Self) -> (Self, TypeId) {
         let mut schema = Self::empty();
-        let mut overrides = Vec::new();
-        let made = schema.parse(structural, false, &mut overrides);
-        let root = schema.push(made);
-        schema.settle(overrides);
-        let mut known = BTreeMap::new();
         let object_meta = meta.find("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
-        let object_meta = object_meta.map(|id| schema.adopt(meta, id, &mut known));
+        let object_meta = object_meta.map_or(DEDUCED, |id| schema.adopt(meta, id, &mut BTreeMap::new()));
         let text = schema.push(Type { scalar: Some(Scalar::String), ..Type::default() });
-        let plain = |ty| Field { ty, default: None, patch: PatchStrategy::default() };
-        let top = schema.types[root.0].map.get_or_insert_with(|| Map {
+        schema.of_objects = vec![("apiVersion", text), ("kind", text), ("metadata", object_meta)];
+        let mut overrides = Vec::new();
+        let mut made = schema.parse(structural, false, &mut overrides);
+        schema.make_object(made.map.get_or_insert_with(|| Map {
             fields: BTreeMap::new(),
             element: None,
             atomic: false,
-        });
-        top.fields.insert("apiVersion".to_owned(), plain(text));
-        top.fields.insert("kind".to_owned(), plain(text));
-        if let Some(object_meta) = object_meta {
-            top.fields.insert("metadata".to_owned(), plain(object_meta));
-        }
+        }));
+        let root = schema.push(made);
+        schema.settle(overrides);
         (schema, root)
+    }
+
+    /// Gives a map the fields that every object has.
+    fn make_object(&self, map: &mut Map) {
+        for (name, ty) in &self.of_objects {
+            let field = Field { ty: *ty, default: None, patch: PatchStrategy::default() };
+            map.fields.insert((*name).to_owned(), field);
+        }
     }
 
     /// A copy of another schema's type, with all that it names.
@@ -289,7 +293,11 @@ impl Schema {
             None | Some(Value::Bool(false)) => None,
             Some(element) => Some(self.refer(element, preserve, overrides)),
         };
-        Map { fields, element, atomic: node["x-kubernetes-map-type"] == "atomic" }
+        let mut map = Map { fields, element, atomic: node["x-kubernetes-map-type"] == "atomic" };
+        if node["x-kubernetes-embedded-resource"] == true {
+            self.make_object(&mut map);
+        }
+        map
     }
 
     fn parse_list(&mut self, node: &Value, preserve: bool, overrides: &mut Vec<(TypeId, TypeId, bool)>) -> List {

@@ -22,13 +22,17 @@ impl Labels {
     /// 400 with the words of the real parser, as far as they help.
     pub(crate) fn parse(text: &str) -> Result<Self, Status> {
         let bad = |why: String| {
-            let known = why.contains("or 'end of string'");
+            let known = why.contains("or 'end of string'") || why.contains(", or 'end of string'");
             Status::bad_request(if known { why } else { format!("unable to parse requirement: {why}") })
         };
         let mut out = Vec::new();
         for part in split(text) {
             let part = part.trim();
             if part.is_empty() {
+                if text.contains(',') {
+                    let why = "found ',', expected: !, identifier, or 'end of string'".to_owned();
+                    return Err(bad(why));
+                }
                 continue;
             }
             out.push(requirement(part).map_err(bad)?);
@@ -89,7 +93,8 @@ fn requirement(part: &str) -> Result<Requirement, String> {
     }
     if let Some((head, rest)) = part.split_once('(') {
         let Some(values) = rest.trim_end().strip_suffix(')') else {
-            return Err("found '', expected: ',' or ')'".to_owned());
+            let after = if rest.trim().is_empty() { "',', ')' or identifier" } else { "',' or ')'" };
+            return Err(format!("found '', expected: {after}"));
         };
         let words: Vec<&str> = head.split_whitespace().collect();
         let [key, operator] = words.as_slice() else {

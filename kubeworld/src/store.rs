@@ -83,6 +83,8 @@ struct Table {
 pub(crate) struct Store {
     revision: u64,
     tables: BTreeMap<String, Table>,
+    /// What was before this revision is forgotten, in all tables.
+    beginning: u64,
     /// The revision of the last change of any table.
     changed: watch::Sender<u64>,
 }
@@ -95,7 +97,7 @@ pub(crate) struct Index {
 impl Store {
     pub(crate) fn new() -> Self {
         // A real server has written some by the time anybody asks; and 0 means "any" in requests.
-        Self { revision: 1, tables: BTreeMap::new(), changed: watch::Sender::new(1) }
+        Self { revision: 1, tables: BTreeMap::new(), beginning: 0, changed: watch::Sender::new(1) }
     }
 
     pub(crate) fn revision(&self) -> u64 {
@@ -175,7 +177,7 @@ impl Store {
     /// Changes of a table after a revision, in order; `None` where they are gone.
     pub(crate) fn changes_after(&self, table: &str, revision: u64) -> Option<impl Iterator<Item = &Change>> {
         let table = self.tables.get(table);
-        if table.is_some_and(|table| revision < table.compacted) {
+        if revision < self.beginning || table.is_some_and(|table| revision < table.compacted) {
             return None;
         }
         let changes = table.map(|table| {
@@ -204,8 +206,8 @@ impl Store {
 
     /// Forgets all changes of the past, as etcd's compaction does.
     pub(crate) fn compact(&mut self) {
+        self.beginning = self.revision;
         for table in self.tables.values_mut() {
-            table.compacted = self.revision;
             table.changes.clear();
         }
     }

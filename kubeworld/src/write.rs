@@ -310,11 +310,14 @@ fn settle(resource: &Resource, value: &mut Value) -> Result<Vec<String>, String>
         if value["metadata"].is_null() {
             value["metadata"] = json!({});
         } else {
-            return Err(format!(
-                "json: cannot unmarshal {} into Go struct field {}.metadata of type v1.ObjectMeta",
-                kind_of(&value["metadata"]),
-                resource.kind
-            ));
+            let found = kind_of(&value["metadata"]);
+            return Err(match resource.custom() {
+                Some(_) => format!("json: cannot unmarshal {found} into Go value of type v1.ObjectMeta"),
+                None => format!(
+                    "json: cannot unmarshal {found} into Go struct field {}.metadata of type v1.ObjectMeta",
+                    resource.kind
+                ),
+            });
         }
     }
     match resource.custom() {
@@ -813,6 +816,11 @@ pub(crate) fn patch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
     if new["kind"] != shown["kind"] || new["apiVersion"] != shown["apiVersion"] {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let version = text(&new["apiVersion"]);
+        if call.resource.custom().is_some() && new["kind"] == shown["kind"] {
+            let why = format!("must be {}", call.resource.api_version());
+            let cause = Cause::invalid("apiVersion", &new["apiVersion"], &why);
+            return Err(Status::invalid(&call.resource.group, &call.resource.kind, &call.name, vec![cause]));
+        }
         let number = version.rsplit('/').next().unwrap_or_default();
         let known = Registry::built_in().has_version(version.rsplit_once('/').map_or("", |(group, _)| group), number);
         if !known && call.resource.custom().is_none() {
