@@ -105,7 +105,7 @@ impl State {
             let version = resource.api_version();
             let by = By { manager: "kube-apiserver", version: &version, subresource: "status", now };
             let entries = Managed::decode(&old["metadata"]["managedFields"]).unwrap_or_default();
-            let reset = Reset::Fields(FieldSet::of(&[&["spec"]]));
+            let reset = Reset(FieldSet::of(&[&["spec"]]));
             let entries = managed::updated(typed, &bare(old), &bare(&new), &entries, &by, &reset, false);
             entries.write(&mut new);
         }
