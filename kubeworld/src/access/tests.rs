@@ -18,7 +18,7 @@ fn recorded() -> (Value, Access) {
 
 fn beginning() -> Access {
     let mut access = Access::default();
-    for role in crate::data::roles() {
+    for role in crate::data::bootstrap() {
         let resource = format!("{}s", role["kind"].as_str().unwrap().to_lowercase());
         access.observe(&resource, &role);
     }
@@ -199,7 +199,7 @@ fn updates_for_the_garbage_collector_pass() {
 
 #[test]
 fn roles_that_sum_up_others_come_to_what_the_controller_made_of_them() {
-    let roles = crate::data::roles();
+    let roles = crate::data::bootstrap();
     let cluster_roles = roles.iter().filter(|role| role["kind"] == "ClusterRole");
     let mut checked = 0;
     for role in cluster_roles.clone() {
