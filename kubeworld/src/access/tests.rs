@@ -212,6 +212,19 @@ fn roles_that_sum_up_others_come_to_what_the_controller_made_of_them() {
 }
 
 #[test]
+fn a_rule_that_two_roles_have_is_summed_up_once() {
+    let rule = json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]});
+    let role = |name: &str, labels: Value| json!({"metadata": {"name": name, "labels": labels}, "rules": [rule]});
+    let selector = json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "no", "operator": "DoesNotExist"}]});
+    let sum = json!({"metadata": {"name": "sum", "labels": {"a": "b"}}, "rules": [],
+        "aggregationRule": {"clusterRoleSelectors": [selector]}});
+    let all = [role("x", json!({"a": "b"})), role("y", json!({"a": "b"})), role("z", json!({"a": "c"})), sum.clone()];
+    assert_eq!(aggregated(&sum, all.iter()), Some(vec![rule.clone()]));
+    assert_eq!(aggregated(&sum, [role("x", json!({"a": "b", "no": ""}))].iter()), Some(Vec::new()));
+    assert_eq!(aggregated(&all[0], all.iter()), None);
+}
+
+#[test]
 fn what_is_forgotten_allows_nothing() {
     let (_, mut access) = recorded();
     let alice = User { name: "alice".to_owned(), ..User::default() };
