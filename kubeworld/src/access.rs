@@ -8,7 +8,7 @@
 //! Where several bindings allow the same, the reason names the first: cluster-wide ones go before those of the
 //! namespace, and both by name. (The real server takes them in no particular order.)
 //!
-//! Deliberately absent: the node authorizer and webhooks.
+//! Deliberately absent: the node authorizer and webhooks; and roles that sum up others, which a controller fills in.
 
 mod impersonation;
 mod rule;
@@ -410,48 +410,6 @@ impl Source<'_> {
         };
         format!("{binding} of {} {:?} to {kind} {subject:?}", self.binding.role_kind, self.binding.role)
     }
-}
-
-/// The rules of a cluster role that sums up others: those of all that one of its selectors takes, each once, by the
-/// name of the role, selector by selector. None for one that has no such rule.
-pub(crate) fn aggregated<'a>(role: &Value, all: impl Iterator<Item = &'a Value> + Clone) -> Option<Vec<Value>> {
-    let selectors = role.get("aggregationRule")?.as_object()?.get("clusterRoleSelectors");
-    let mut rules = Vec::new();
-    for selector in selectors.and_then(Value::as_array).into_iter().flatten() {
-        let taken = |one: &&Value| {
-            one["metadata"]["name"] != role["metadata"]["name"] && selects(selector, &one["metadata"]["labels"])
-        };
-        let by_name: BTreeMap<&str, &Value> =
-            all.clone().filter(taken).map(|one| (one["metadata"]["name"].as_str().unwrap_or_default(), one)).collect();
-        for one in by_name.values() {
-            for rule in one["rules"].as_array().into_iter().flatten() {
-                if !rules.contains(rule) {
-                    rules.push(rule.clone());
-                }
-            }
-        }
-    }
-    Some(rules)
-}
-
-/// Whether a label selector takes an object with these labels.
-fn selects(selector: &Value, labels: &Value) -> bool {
-    let has = |key: &str| labels.get(key).and_then(Value::as_str);
-    let mut pairs = selector["matchLabels"].as_object().into_iter().flatten();
-    let mut expressions = selector["matchExpressions"].as_array().into_iter().flatten();
-    pairs.all(|(key, value)| has(key) == value.as_str())
-        && expressions.all(|one| {
-            let found = has(one["key"].as_str().unwrap_or_default());
-            let mut values = one["values"].as_array().into_iter().flatten();
-            let mut is_one = || found.is_some_and(|found| values.any(|value| value == found));
-            match one["operator"].as_str() {
-                Some("In") => is_one(),
-                Some("NotIn") => !is_one(),
-                Some("Exists") => found.is_some(),
-                Some("DoesNotExist") => found.is_none(),
-                _ => false,
-            }
-        })
 }
 
 fn is_master(user: &User) -> bool {

@@ -198,33 +198,6 @@ fn updates_for_the_garbage_collector_pass() {
 }
 
 #[test]
-fn roles_that_sum_up_others_come_to_what_the_controller_made_of_them() {
-    let roles = crate::data::bootstrap();
-    let cluster_roles = roles.iter().filter(|role| role["kind"] == "ClusterRole");
-    let mut checked = 0;
-    for role in cluster_roles.clone() {
-        if let Some(rules) = aggregated(role, cluster_roles.clone()) {
-            assert_eq!(json!(rules), role["rules"], "{}", role["metadata"]["name"]);
-            checked += 1;
-        }
-    }
-    assert!(checked >= 3);
-}
-
-#[test]
-fn a_rule_that_two_roles_have_is_summed_up_once() {
-    let rule = json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]});
-    let role = |name: &str, labels: Value| json!({"metadata": {"name": name, "labels": labels}, "rules": [rule]});
-    let selector = json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "no", "operator": "DoesNotExist"}]});
-    let sum = json!({"metadata": {"name": "sum", "labels": {"a": "b"}}, "rules": [],
-        "aggregationRule": {"clusterRoleSelectors": [selector]}});
-    let all = [role("x", json!({"a": "b"})), role("y", json!({"a": "b"})), role("z", json!({"a": "c"})), sum.clone()];
-    assert_eq!(aggregated(&sum, all.iter()), Some(vec![rule.clone()]));
-    assert_eq!(aggregated(&sum, [role("x", json!({"a": "b", "no": ""}))].iter()), Some(Vec::new()));
-    assert_eq!(aggregated(&all[0], all.iter()), None);
-}
-
-#[test]
 fn what_is_forgotten_allows_nothing() {
     let (_, mut access) = recorded();
     let alice = User { name: "alice".to_owned(), ..User::default() };
