@@ -8,7 +8,7 @@
 //! Where several bindings allow the same, the reason names the first: cluster-wide ones go before those of the
 //! namespace, and both by name. (The real server takes them in no particular order.)
 //!
-//! Deliberately absent: the node authorizer and webhooks.
+//! Deliberately absent: the node authorizer and webhooks; and roles that sum up others, which a controller fills in.
 
 mod impersonation;
 mod rule;

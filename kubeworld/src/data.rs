@@ -41,18 +41,10 @@ pub(crate) fn columns(group: &str, version: &str, resource: &str) -> Option<Vec<
 
 /// What the real server makes for itself at its first start: its roles and bindings, priority classes, flow schemas and
 /// priority levels, each with `apiVersion` and `kind` but without what a server adds to every object, and without
-/// status.
+/// status. Roles that sum up others have the rules that come of it.
 pub(crate) fn bootstrap() -> Vec<Value> {
     let objects = parse(&unpack(include_bytes!("../data/bootstrap.json.gz")));
     serde_json::from_value(objects).expect("the objects of the beginning are a list")
-}
-
-/// The roles and bindings among [`bootstrap`]. Roles that sum up others have the rules that come of it.
-#[cfg(test)]
-pub(crate) fn roles() -> Vec<Value> {
-    let mut objects = bootstrap();
-    objects.retain(|object| object["apiVersion"] == "rbac.authorization.k8s.io/v1");
-    objects
 }
 
 /// The shape of protobuf bodies, in the form that the recorder documents: see `xtask/src/kubeworld/messages.rs`.

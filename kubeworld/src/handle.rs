@@ -395,6 +395,12 @@ fn render(state: &State, call: &Call<'_>, answer: Answer) -> Result<Response<Byt
         }
         Answer::Stored(code, object) => of_value(call, code, &crate::convert::value(resource, &object))?,
         Answer::Value(code, value) => of_value(call, code, &value)?,
+        Answer::Other(code, value) if accept.form == Form::Table && call.subresource == "scale" => {
+            let printer = Printer::scale(resource.custom().is_some());
+            let table = printer.object(&value, include(&call.query)?, accept.version, true, call.now);
+            let (body, kind) = negotiate::encode(&table, accept.yaml);
+            respond(code, kind, body)
+        }
         Answer::Other(code, value) => {
             let (body, kind) = negotiate::encode(&value, accept.yaml);
             respond(code, kind, body)

@@ -22,6 +22,9 @@ use serde_json::{Value, json};
 use crate::data;
 use json_path::JsonPath;
 
+/// What [`built_in`] calls the scales of workloads: they have no resource of their own.
+const SCALES: &str = "scales";
+
 /// What a row says of its object, beside the cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Include {
@@ -89,8 +92,7 @@ impl Printer {
     /// For a kind of a CRD, by the `additionalPrinterColumns` of its version. A path that cannot be read ends the
     /// columns, as in the real server (whose validation lets none in).
     pub(crate) fn custom(additional: &[Value]) -> Self {
-        let age = [json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp",
-            "description": describe("creationTimestamp")})];
+        let age = [age_column()];
         let additional = if additional.is_empty() { age.as_slice() } else { additional };
         let mut columns = vec![column("Name", "string", "name", &describe("name"), 0)];
         let mut paths = Vec::new();
@@ -115,6 +117,28 @@ impl Printer {
             paths.push(CustomColumn { kind, path });
         }
         Self { columns, rows: Rows::Custom(paths) }
+    }
+
+    /// For the scale of a workload, which is no resource of its own; a CRD's says less of its columns.
+    pub(crate) fn scale(custom: bool) -> Self {
+        if custom {
+            return Self::custom(&[
+                json!({"name": "Desired", "type": "integer", "jsonPath": ".spec.replicas",
+                    "description": "Number of desired replicas"}),
+                json!({"name": "Available", "type": "integer", "jsonPath": ".status.replicas",
+                    "description": "Number of actual replicas"}),
+                age_column(),
+            ]);
+        }
+        let desired = "replicas is the desired number of instances for the scaled object.";
+        let available = "replicas is the actual number of observed instances of the scaled object.";
+        let columns = vec![
+            column("Name", "string", "", &describe("name"), 0),
+            column("Desired", "integer", "", desired, 0),
+            column("Available", "integer", "", available, 0),
+            column("Age", "string", "", &describe("creationTimestamp"), 0),
+        ];
+        Self { columns, rows: Rows::BuiltIn { group: "autoscaling".to_owned(), resource: SCALES.to_owned() } }
     }
 
     /// The table of an object that is asked for alone, or of an event of a watch.
@@ -267,6 +291,12 @@ impl CustomColumn {
 fn go_integer(number: f64) -> i64 {
     let is_in_range = number >= i64::MIN as f64 && number < i64::MAX as f64;
     if is_in_range { number as i64 } else { i64::MIN }
+}
+
+/// The column that a CRD has which names none.
+fn age_column() -> Value {
+    let description = describe("creationTimestamp");
+    json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp", "description": description})
 }
 
 /// A `columnDefinition`, with every field that the API has for it.

@@ -18,7 +18,7 @@ fn recorded() -> (Value, Access) {
 
 fn beginning() -> Access {
     let mut access = Access::default();
-    for role in crate::data::roles() {
+    for role in crate::data::bootstrap() {
         let resource = format!("{}s", role["kind"].as_str().unwrap().to_lowercase());
         access.observe(&resource, &role);
     }

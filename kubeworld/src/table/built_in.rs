@@ -54,6 +54,9 @@ pub(super) fn cells(group: &str, resource: &str, object: &Value, now: Timestamp)
         }
         ("batch", "jobs") => job(&this),
         ("batch", "cronjobs") => cron_job(&this),
+        ("autoscaling", super::SCALES) => {
+            vec![this.name(), json!(this.int("/spec/replicas")), json!(this.int("/status/replicas")), this.age()]
+        }
         ("autoscaling", "horizontalpodautoscalers") => horizontal_pod_autoscaler(&this),
         ("discovery.k8s.io", "endpointslices") => {
             let [ports, addresses] = [slice_ports(&this), slice_addresses(&this)];

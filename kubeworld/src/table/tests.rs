@@ -579,6 +579,17 @@ fn lists_know_more_than_their_objects() {
 }
 
 #[test]
+fn scales_have_a_table_of_their_own() {
+    let scale = object(json!({"spec": {"replicas": 3}, "status": {"replicas": 2}}));
+    for custom in [false, true] {
+        let table = Printer::scale(custom).object(&scale, Include::Nothing, "v1", true, now());
+        assert_eq!(table["rows"][0]["cells"], json!(["it", 3, 2, "61m"]));
+        let names = table["columnDefinitions"].as_array().unwrap().iter().map(|column| column["name"].clone());
+        assert_eq!(names.collect::<Vec<_>>(), ["Name", "Desired", "Available", "Age"]);
+    }
+}
+
+#[test]
 fn columns_of_a_crd() {
     let column = |name: &str, of: &str, path: &str| json!({"name": name, "type": of, "jsonPath": path});
     let columns = [
