@@ -9,6 +9,7 @@
 //! * [`prune`](mod@prune): unknown fields, and defaults.
 //! * [`establish`]: what makes a definition a kind, and [`lifecycle`], which does it.
 //! * [`paths`]: paths within a schema.
+//! * [`openapi`]: the schema as others see it.
 //!
 //! Objects lie in the store in the form of the storage version. Other versions differ in their fields only, as conversion
 //! by webhook is absent: a definition may ask for it, and is served as if it had not.
@@ -28,6 +29,7 @@ pub(crate) mod cost;
 mod establish;
 mod formats;
 mod lifecycle;
+pub(crate) mod openapi;
 mod paths;
 mod prune;
 mod rules;

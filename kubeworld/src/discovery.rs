@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::api::State;
-use crate::custom::Custom;
+use crate::custom::{self, Custom};
 use crate::handle::{Answer, method_not_allowed, nowhere};
 use crate::registry::{Registry, Resource, api_version};
 use crate::request::Query;
@@ -289,21 +289,9 @@ fn custom_document(customs: &[&Custom]) -> Value {
     let mut schemas = Map::new();
     let mut paths = Map::new();
     for custom in customs {
-        let reversed: Vec<&str> = custom.group.split('.').rev().collect();
-        let name = format!("{}.{}.{}", reversed.join("."), custom.version, custom.names.kind);
+        let name = custom::openapi::schema_name(custom);
         let own = json!({"group": custom.group, "version": custom.version, "kind": custom.names.kind});
-        let mut schema = Value::clone(&custom.structural);
-        let top = json!({
-            "apiVersion": {"type": "string", "description": "The version of the schema of this object."},
-            "kind": {"type": "string", "description": "What this object is."},
-            "metadata": {"description": "Standard object's metadata.", "allOf": [
-                {"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}]},
-        });
-        for (field, description) in top.as_object().into_iter().flatten() {
-            schema["properties"][field] = description.clone();
-        }
-        schema["x-kubernetes-group-version-kind"] = json!([own]);
-        schemas.insert(name.clone(), schema);
+        schemas.insert(name.clone(), custom::openapi::schema(custom));
         let scope = if custom.namespaced { "/namespaces/{namespace}" } else { "" };
         let path = format!("/apis/{}/{}{scope}/{}/{{name}}", custom.group, custom.version, custom.names.plural);
         let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string"}});

@@ -912,9 +912,15 @@ fn apply_patch(
         }
         new["metadata"]["annotations"][managed::LAST_APPLIED] = json!(format!("{plain}\n"));
     }
-    let unknown = settle(resource, &mut new).map_err(Status::bad_request)?;
-    if !unknown.is_empty() {
-        tracing::debug!(?unknown, "an apply of known fields made unknown ones");
+    match resource.custom() {
+        // Only what clients send is pruned, nulls included.
+        Some(custom) => custom::default(custom, &mut new),
+        None => {
+            let unknown = settle(resource, &mut new).map_err(Status::bad_request)?;
+            if !unknown.is_empty() {
+                tracing::debug!(?unknown, "an apply of known fields made unknown ones");
+            }
+        }
     }
     // Configurations are read as YAML, whose reader words it so.
     let strict: Vec<String> = parsed
