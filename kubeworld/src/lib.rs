@@ -52,6 +52,7 @@ pub mod status;
 mod store;
 mod table;
 mod tokens;
+mod warnings;
 mod watch;
 mod write;
 

@@ -17,7 +17,7 @@ use crate::protobuf::DecodeError;
 use crate::registry::{Registry, Resource};
 use crate::status::{Cause, Details, Status, qualified};
 use crate::store::Index;
-use crate::{admission, convert, custom, decode, patch, read, special};
+use crate::{admission, convert, custom, decode, patch, read, special, warnings};
 
 /// What the real server reads at most of a body.
 const BODY_MAX: usize = 3 * 1024 * 1024;
@@ -448,27 +448,7 @@ pub(crate) fn create(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
     check_namespace(call, &mut value)?;
     own(call, &options, None, &mut value);
     let object = store_new(state, call, value, &options)?;
-    warn(call, &object);
     Ok(Answer::Value(201, object))
-}
-
-/// What the real server warns of in a new object.
-fn warn(call: &Call<'_>, value: &Value) {
-    match (call.resource.group.as_str(), call.resource.plural.as_str()) {
-        ("", "services") => {
-            if value["spec"]["clusterIP"] == "None" && value["spec"]["sessionAffinity"] == "ClientIP" {
-                call.warn("spec.SessionAffinity is ignored for headless services");
-            }
-        }
-        ("", "secrets") if value["type"] == "kubernetes.io/tls" => {
-            let text = value["data"]["tls.crt"].as_str().unwrap_or_default();
-            let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap_or_default();
-            if !String::from_utf8_lossy(&bytes).contains("-----BEGIN ") {
-                call.warn("tls: failed to find any PEM data in certificate input");
-            }
-        }
-        (_, _) => {}
-    }
 }
 
 /// Stores an object that is not there yet, and gives it as it is stored.
@@ -522,6 +502,7 @@ fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &Wri
         return Err(status);
     }
     check_object_size(&value)?;
+    warnings::of(call, &value, None);
     if options.dry_run {
         metadata(&mut value).remove("resourceVersion");
         convert::from_stored(resource, &mut value);
@@ -717,6 +698,9 @@ pub(crate) fn replace(
         return Err(Status::invalid(group, &resource.kind, &call.name, causes));
     }
     definition_warnings(call, &new, Some(old));
+    if subresource.is_empty() {
+        warnings::of(call, &new, Some(old));
+    }
     keep_times(&mut new, old);
     admission::validate_update(state, call, &new, old)?;
     check_object_size(&new)?;

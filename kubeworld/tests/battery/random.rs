@@ -260,14 +260,7 @@ fn step(kind: Kind, random: &mut Random) -> Step {
             let force = random.chance(50);
             apply("/status", force, body)
         }
-        91..95 => match kind {
-            Kind::Widget | Kind::Deployment => {
-                let body = json!({"spec": {"replicas": random.one(&[1, 2, 4])}});
-                Step::new(&format!("PATCH {named}/scale?fieldManager={manager}"), Some("merge"), Some(body))
-            }
-            Kind::ConfigMap | Kind::Service => Step::new(&format!("GET {named}"), None, None),
-        },
-        95..98 => Step::new(&format!("DELETE {named}"), None, None),
+        91..95 => Step::new(&format!("DELETE {named}"), None, None),
         _ => Step::new(&format!("GET {named}"), None, None),
     }
 }
