@@ -80,8 +80,34 @@ pub(crate) fn before_update(call: &Call<'_>, new: &mut Value, old: &Value) {
     }
 }
 
+/// The plugin `PodSecurity`: a pod is refused, a pod or a template is warned of.
+fn secure(state: &State, call: &Call<'_>, value: &Value) -> Result<(), Status> {
+    let spec = match (call.resource.group.as_str(), call.resource.plural.as_str()) {
+        ("", "pods") => &value["spec"],
+        ("", "podtemplates") => &value["template"]["spec"],
+        ("", "replicationcontrollers") | ("apps", _) | ("batch", "jobs") => &value["spec"]["template"]["spec"],
+        ("batch", "cronjobs") => &value["spec"]["jobTemplate"]["spec"]["template"]["spec"],
+        _ => return Ok(()),
+    };
+    let Some(namespace) = state.store.get("/namespaces", "", &call.namespace).filter(|_| spec.is_object()) else {
+        return Ok(());
+    };
+    let namespace = namespace.value();
+    if call.resource.plural == "pods"
+        && let Some(why) = kinds::admission::security::refusal(&namespace, spec)
+    {
+        let name = value["metadata"]["name"].as_str().unwrap_or_default();
+        return Err(Status::forbidden("", "pods", name, &why));
+    }
+    if let Some(why) = kinds::admission::security::warning(&namespace, spec) {
+        call.warn(why);
+    }
+    Ok(())
+}
+
 /// Rights that somebody hands on must be held: roles and their bindings.
 pub(crate) fn validate_create(state: &State, call: &Call<'_>, value: &Value) -> Result<(), Status> {
+    secure(state, call, value)?;
     crate::authorize::may_grant(state, call, value, None)
 }
 

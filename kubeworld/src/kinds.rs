@@ -35,6 +35,7 @@ pub(crate) mod quantity;
 mod rbac;
 pub(crate) mod selectors;
 pub(crate) mod services;
+mod shown;
 mod storage;
 pub(crate) mod strategy;
 mod types;
@@ -59,6 +60,12 @@ pub(crate) fn default(kind: Kind<'_>, object: &mut Value) {
 /// Gives an object the one form that the real server's types give it, without defaults.
 pub(crate) fn settle(kind: Kind<'_>, object: &mut Value) {
     types::types().settle(kind, object, false);
+}
+
+/// Why Go could not read an object whose form its schema allows, in Go's words: quantities and times are texts with
+/// rules.
+pub(crate) fn unreadable(kind: Kind<'_>, object: &Value) -> Option<String> {
+    types::types().unreadable(kind, object)
 }
 
 /// Before a create: the status is emptied, the generation set, and what the user may not choose is taken out. The name,
@@ -142,8 +149,9 @@ pub(crate) fn validate_update(kind: Kind<'_>, subresource: &str, new: &Value, ol
             meta::check_update(&mut causes, new, old);
             check_subresource(&mut causes, kind, subresource, new);
         }
-        (_, "", "Pod") => {
+        ("ephemeralcontainers", "", "Pod") => {
             meta::check_update(&mut causes, new, old);
+            pods::check_ephemeral_update(&mut causes, new, old);
         }
         _ => meta::check_update(&mut causes, new, old),
     }
@@ -183,7 +191,7 @@ fn check(causes: &mut Causes, kind: Kind<'_>, object: &Value, old: Option<&Value
         ("networking.k8s.io", "NetworkPolicy") => networking::check_policy(causes, object),
         ("networking.k8s.io", "IngressClass") => networking::check_ingress_class(causes, object),
         ("discovery.k8s.io", "EndpointSlice") => {
-            networking::check_slice(causes, object);
+            networking::check_slice(causes, object, old);
             if let Some(old) = old {
                 let path = causes::Path::root("addressType");
                 if fields::at(object, &["addressType"]) != fields::at(old, &["addressType"]) {
@@ -268,6 +276,9 @@ fn check_apps(causes: &mut Causes, kind: Kind<'_>, object: &Value, old: Option<&
     match (kind.kind, old) {
         ("Deployment" | "ReplicaSet", Some(old)) => apps::check_same_selector(causes, object, old),
         ("StatefulSet", Some(old)) => apps::check_stateful_set_update(causes, object, old),
+        ("ControllerRevision", Some(old)) => {
+            causes.immutable(causes::Path::root("data"), fields::at(object, &["data"]), fields::at(old, &["data"]));
+        }
         _ => {}
     }
 }

@@ -332,6 +332,9 @@ fn settle(resource: &Resource, value: &mut Value) -> Result<Vec<String>, String>
                 None => Vec::new(),
             };
             convert::to_stored(resource, value);
+            if let Some(why) = kinds::unreadable(resource.as_kind(), value) {
+                return Err(why);
+            }
             let resets = resets_entries(value);
             kinds::default(resource.as_kind(), value);
             if resets {
@@ -1023,6 +1026,10 @@ struct DeleteOptions {
 }
 
 impl DeleteOptions {
+    fn says_nothing_of_others(&self) -> bool {
+        self.policy.is_none() && self.orphan.is_none()
+    }
+
     fn of(call: &Call<'_>) -> Result<Self, Status> {
         let mut out = Self::default();
         let mut dry_run: Vec<String> = Vec::new();
@@ -1091,6 +1098,14 @@ pub(crate) fn delete(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
+/// Kinds from before there was a garbage collector, whose pods stay unless somebody says otherwise.
+fn orphans_by_default(object: &Value) -> bool {
+    matches!(
+        (object["apiVersion"].as_str(), object["kind"].as_str()),
+        (Some("batch/v1"), Some("Job")) | (Some("v1"), Some("ReplicationController"))
+    )
+}
+
 /// Finalizers after a delete with these options.
 fn finalizers_for(object: &Value, options: &DeleteOptions) -> Vec<String> {
     let own: Vec<String> = object["metadata"]["finalizers"]
@@ -1106,7 +1121,9 @@ fn finalizers_for(object: &Value, options: &DeleteOptions) -> Vec<String> {
         (None, Some("Foreground")) => (false, true),
         (None, Some(_)) => (false, false),
         // What is in the object says it.
-        (None, None) => (has(ORPHAN), has(FOREGROUND) && !has(ORPHAN)),
+        (None, None) => {
+            (has(ORPHAN) || (orphans_by_default(object) && !has(FOREGROUND)), has(FOREGROUND) && !has(ORPHAN))
+        }
     };
     let mut out: Vec<String> =
         own.iter().filter(|finalizer| !matches!(finalizer.as_str(), ORPHAN | FOREGROUND)).cloned().collect();
@@ -1120,6 +1137,12 @@ fn finalizers_for(object: &Value, options: &DeleteOptions) -> Vec<String> {
 }
 
 fn delete_one(state: &mut State, call: &Call<'_>, name: &str, options: &DeleteOptions) -> Result<Answer, Status> {
+    if call.resource.group == "batch" && call.resource.plural == "jobs" && options.says_nothing_of_others() {
+        call.warn(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them \
+             or set propagationPolicy=Orphan to suppress this warning",
+        );
+    }
     let resource = call.resource.clone();
     let namespace = call.storage_namespace();
     let stored = state

@@ -1,10 +1,13 @@
 //! What the admission plugins that every cluster has do to a new object, after its defaults and before its strategy.
 //!
-//! Here are ServiceAccount, Priority, DefaultTolerationSeconds, TaintNodesByCondition, StorageObjectInUseProtection and
-//! DefaultStorageClass. NamespaceLifecycle and the plugins for roles are the handler's. Absent: LimitRanger and
-//! ResourceQuota, so limits and quotas are stored and not enforced; webhooks and policies.
+//! Here are ServiceAccount, Priority, DefaultTolerationSeconds, TaintNodesByCondition, StorageObjectInUseProtection,
+//! DefaultStorageClass, LimitRanger ([`limits`]) and PodSecurity ([`security`], which comes after the validation).
+//! NamespaceLifecycle and the plugins for roles are the handler's. Absent: ResourceQuota, so quotas are stored and not enforced; webhooks and policies.
 
 use serde_json::{Value, json};
+
+mod limits;
+pub(crate) mod security;
 
 use super::{
     Kind,
@@ -31,6 +34,7 @@ pub(crate) fn admit_create(
 ) -> Result<(), String> {
     match (kind.group, kind.kind) {
         ("", "Pod") => {
+            limits::limit_pod(object, others)?;
             set_priority(object, others)?;
             tolerate_lost_nodes(object);
             if accounts { mount_token(object, others) } else { Ok(()) }
@@ -46,7 +50,7 @@ pub(crate) fn admit_create(
         ("", "PersistentVolumeClaim") => {
             add_finalizer(object, "kubernetes.io/pvc-protection");
             set_storage_class(object, others);
-            Ok(())
+            limits::limit_claim(object, others)
         }
         _ => Ok(()),
     }

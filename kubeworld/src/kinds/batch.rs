@@ -8,6 +8,7 @@ use super::{
     cron,
     fields::{at, has, integer, list, option, text, truth},
     names, pods, selectors,
+    types::types,
 };
 
 const SPEC: Path<'static> = Path::root("spec");
@@ -205,12 +206,19 @@ fn check_template_update(causes: &mut Causes, new: &Value, old: &Value) {
                 }
             }
         }
-        if copy != before {
-            causes.invalid(SPEC.child("template"), template.clone(), "field is immutable");
+        if at(&copy, &["metadata"]) == at(&before, &["metadata"]) {
+            if copy != before {
+                let shown = types().shown("core.v1.PodSpec", at(template, &["spec"])).compact();
+                causes.invalid_shown(SPEC.child("template.spec"), &shown, "field is immutable");
+            }
+            return;
         }
-        return;
+        before = Value::Null;
     }
-    causes.immutable(SPEC.child("template"), template, &before);
+    if *template != before {
+        let shown = types().shown("core.v1.PodTemplateSpec", template).compact();
+        causes.invalid_shown(SPEC.child("template"), &shown, "field is immutable");
+    }
 }
 
 /// A CronJob.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     fields::{Fields, child, elements, existing, field_text, fill, fill_number, fill_text},
+    strategy::TEMPLATE_GENERATION,
     types::Defaulter,
 };
 
@@ -416,6 +417,9 @@ fn stateful_set(set: &mut Fields) {
 }
 
 fn daemon_set(set: &mut Fields) {
+    if let Some(annotations) = child(set, "metadata").and_then(|meta| child(meta, "annotations")) {
+        fill(annotations, TEMPLATE_GENERATION, "0");
+    }
     let Some(spec) = child(set, "spec") else { return };
     if let Some(strategy) = child(spec, "updateStrategy") {
         fill_text(strategy, "type", "RollingUpdate");

@@ -297,8 +297,8 @@ pub(super) fn check_endpoints(causes: &mut Causes, endpoints: &Value) {
     }
 }
 
-/// An EndpointSlice.
-pub(super) fn check_slice(causes: &mut Causes, slice: &Value) {
+/// An EndpointSlice. Endpoints that did not change in an update are not looked at again.
+pub(super) fn check_slice(causes: &mut Causes, slice: &Value, old: Option<&Value>) {
     let family = text(slice, "addressType");
     causes.one_of(Path::root("addressType"), family, &["FQDN", "IPv4", "IPv6"]);
     let path = Path::root("ports");
@@ -318,6 +318,9 @@ pub(super) fn check_slice(causes: &mut Causes, slice: &Value) {
     }
     let path = Path::root("endpoints");
     let endpoints = list(slice, "endpoints");
+    if old.is_some_and(|old| list(old, "endpoints") == endpoints) {
+        return;
+    }
     if endpoints.len() > 1000 {
         causes.too_many(path, endpoints.len(), 1000);
         return;

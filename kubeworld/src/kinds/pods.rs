@@ -12,7 +12,8 @@ use super::{
     fields::{at, child, count, entries, has, integer, list, option, text, truth},
     meta, names, quantity,
     quantity::Quantity,
-    selectors,
+    selectors, shown,
+    types::types,
 };
 
 mod scheduling;
@@ -155,7 +156,10 @@ pub(super) fn check_update(causes: &mut Causes, new_pod: &Value, old_pod: &Value
     }
     let munged = without_the_updatable(new, old);
     if munged != *old {
-        let why = format!("pod updates may not change fields other than {UPDATABLE}\n{}", difference(old, &munged));
+        let why = format!(
+            "pod updates may not change fields other than {UPDATABLE}\n{}",
+            difference("core.v1.PodSpec", old, &munged)
+        );
         causes.forbidden(SPEC, &why);
     }
 }
@@ -217,18 +221,29 @@ fn without_the_updatable(new: &Value, old: &Value) -> Value {
     munged
 }
 
-/// What differs, for people: the real one prints its own structs here, which nobody parses.
-pub(super) fn difference(old: &Value, new: &Value) -> String {
-    let shown = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
-    let (old, new) = (shown(old), shown(new));
-    let old: Vec<&str> = old.lines().collect();
-    let new: Vec<&str> = new.lines().collect();
-    let same_start = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
-    let most = old.len().min(new.len()) - same_start;
-    let same_end = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new).count().min(most);
-    let gone = old[same_start..old.len() - same_end].iter().map(|line| format!("- {line}\n"));
-    let came = new[same_start..new.len() - same_end].iter().map(|line| format!("+ {line}\n"));
-    gone.chain(came).collect()
+/// What differs between two structs of a name in `types.txt`, for people.
+pub(super) fn difference(name: &str, old: &Value, new: &Value) -> String {
+    shown::difference(&types().shown(name, old), &types().shown(name, new))
+}
+
+/// The rules for an update of a pod's ephemeral containers, which may only be added.
+pub(super) fn check_ephemeral_update(causes: &mut Causes, new: &Value, old: &Value) {
+    check_pod(causes, new);
+    let (new, old) = (at(new, &["spec"]), at(old, &["spec"]));
+    let path = SPEC.child("ephemeralContainers");
+    for before in list(old, "ephemeralContainers") {
+        let name = text(before, "name");
+        let now = list(new, "ephemeralContainers").iter().rev().find(|container| text(container, "name") == name);
+        match now {
+            None => causes.forbidden(path, &format!("existing ephemeral containers \"{name}\" may not be removed\n")),
+            Some(now) if now != before => {
+                let difference = difference("core.v1.EphemeralContainer", before, now);
+                let why = format!("existing ephemeral containers \"{name}\" may not be changed\n{difference}");
+                causes.forbidden(path, &why);
+            }
+            Some(_) => {}
+        }
+    }
 }
 
 /// The rules for a template of pods.
@@ -483,7 +498,7 @@ fn check_container_security(causes: &mut Causes, path: Path<'_>, context: &Value
     check_seccomp(causes, path.child("seccompProfile"), at(context, &["seccompProfile"]));
     if context.get("allowPrivilegeEscalation") == Some(&json!(false)) && truth(context, "privileged") {
         let why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-        causes.invalid(path, context.clone(), why);
+        causes.invalid_shown(path, &types().shown("core.v1.SecurityContext", context).compact(), why);
     }
 }
 

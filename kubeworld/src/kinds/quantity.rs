@@ -35,7 +35,7 @@ pub(crate) fn parse(text: &str) -> Option<Quantity> {
     let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
     let (number, suffix) = unsigned.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
+    if fraction.contains('.') || number.is_empty() {
         return None;
     }
     let (base, exponent, format) = scale(suffix)?;
@@ -55,6 +55,22 @@ pub(crate) fn parse(text: &str) -> Option<Quantity> {
     }
     let format = if format == Format::Binary && nano > 0 && nano < NANO { Format::Decimal } else { format };
     Some(Quantity { nano: if negative { -nano } else { nano }, format })
+}
+
+/// Why the real server refuses to read a text, if it does.
+pub(crate) fn unreadable(text: &str) -> Option<&'static str> {
+    const FORM: &str = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+    if parse(text).is_some() {
+        return None;
+    }
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let rest = unsigned.trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == '.');
+    let exponent = rest.trim_start_matches(|letter| "eEinumkKMGTP".contains(letter));
+    let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    let number = &unsigned[..unsigned.len() - rest.len()];
+    let is_number = !number.is_empty() && number.matches('.').count() < 2;
+    let whole = is_number && digits.bytes().all(|letter| letter.is_ascii_digit());
+    Some(if whole { "unable to parse quantity's suffix" } else { FORM })
 }
 
 /// `digits × 10^exponent × unit`, rounded up, capped.
@@ -117,11 +133,6 @@ impl Quantity {
     /// A whole number of something.
     pub(crate) fn is_whole(self) -> bool {
         self.nano % NANO == 0
-    }
-
-    /// The whole number, rounded up.
-    pub(crate) fn value(self) -> i128 {
-        -((-self.nano).div_euclid(NANO))
     }
 
     /// The sum, written as the first is.

@@ -90,7 +90,10 @@ pub(super) fn check_claim_update(causes: &mut Causes, new: &Value, old: &Value) 
     }
     if munged != *old_spec {
         let why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n";
-        causes.forbidden(SPEC, &format!("{why}{}", pods::difference(old_spec, &munged)));
+        causes.forbidden(
+            SPEC,
+            &format!("{why}{}", pods::difference("core.v1.PersistentVolumeClaimSpec", old_spec, &munged)),
+        );
     }
     let size = |claim: &Value, path: &[&str]| at(claim, path).as_str().and_then(quantity::parse);
     let requests = ["spec", "resources", "requests", "storage"];
@@ -193,7 +196,7 @@ pub(super) fn check_volume_update(causes: &mut Causes, new: &Value, old: &Value)
             SOURCES.iter().filter_map(|kind| Some(((*kind).to_owned(), spec.get(kind)?.clone()))).collect()
         };
         let why = "spec.persistentvolumesource is immutable after creation\n";
-        let difference = pods::difference(&only(old), &only(new));
+        let difference = pods::difference("core.v1.PersistentVolumeSource", &only(old), &only(new));
         causes.forbidden(SPEC.child("persistentvolumesource"), &format!("{why}{difference}"));
     }
     causes.immutable(Path::root("volumeMode"), at(new, &["volumeMode"]), at(old, &["volumeMode"]));

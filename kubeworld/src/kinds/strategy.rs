@@ -311,7 +311,7 @@ fn class_of(resources: &Value) -> &'static str {
 }
 
 /// The annotation that stands for a field that the newest API version lost.
-const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+pub(super) const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
 fn template_generation(set: &mut Value, least: i64) {
     let given = at(set, &["metadata", "annotations", TEMPLATE_GENERATION]).as_str();
@@ -379,10 +379,4 @@ fn stored_versions(definition: &mut Value) {
     {
         list.push(name);
     }
-}
-
-/// The generation that a condition was made for.
-#[allow(dead_code, reason = "the controllers' conditions will use it")]
-pub(crate) fn observed(object: &Value) -> i64 {
-    integer(at(object, &["metadata"]), "generation").unwrap_or_default()
 }

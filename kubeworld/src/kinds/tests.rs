@@ -53,6 +53,69 @@ fn wrong_types_are_left_alone() {
     }
 }
 
+#[test]
+fn quantities_and_times_are_read_as_go_reads_them() {
+    use super::quantity::unreadable;
+    for good in ["1", "-1.5Gi", "+.5", "1e3", "12E-2", "5m", "."] {
+        assert_eq!(unreadable(good), None, "{good}");
+    }
+    for wrong in ["lots", "", "1x", "1 Gi", "1.2.3"] {
+        assert!(unreadable(wrong).unwrap().starts_with("quantities must match"), "{wrong}");
+    }
+    for wrong in ["1ee", "1Kii", "1e", "1e+"] {
+        assert_eq!(unreadable(wrong), Some("unable to parse quantity's suffix"), "{wrong}");
+    }
+    let claim = json!({"spec": {"resources": {"requests": {"storage": "lots"}}}});
+    assert!(super::unreadable(kind("", "v1", "PersistentVolumeClaim"), &claim).is_some());
+    let lease = json!({"spec": {"renewTime": "soon"}});
+    assert_eq!(
+        super::unreadable(kind("coordination.k8s.io", "v1", "Lease"), &lease).unwrap(),
+        "parsing time \"soon\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \"soon\" as \"2006\"",
+    );
+}
+
+/// The messages are those of a real server.
+#[test]
+fn refusals_show_structs_as_go_has_them() {
+    let pod = kind("", "v1", "Pod");
+    let mut old = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "a", "namespace": "x", "resourceVersion": "1", "uid": "u"},
+        "spec": {"containers": [{"name": "c", "image": "j"}], "priority": 0, "activeDeadlineSeconds": 5,
+            "ephemeralContainers": [{"name": "d", "image": "debug"}], "enableServiceLinks": true}});
+    default(pod, &mut old);
+    let refusal = |subresource: &str, change: Value| -> String {
+        let mut new = merged(&old, &change);
+        default(pod, &mut new);
+        prepare_update(pod, subresource, &mut new, &old);
+        let causes = validate_update(pod, subresource, &new, &old);
+        let shown: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        shown.join("; ")
+    };
+    let command = refusal("", json!({"spec": {"containers": [{"name": "c", "image": "j", "command": ["x"]}]}}));
+    assert_eq!(
+        command.split_once("negative)\n").unwrap().1,
+        "@@ -5,7 +5,9 @@\n   {\n    \"Name\": \"c\",\n    \"Image\": \"j\",\n-   \"Command\": null,\n\
+         +   \"Command\": [\n+    \"x\"\n+   ],\n    \"Args\": null,\n    \"WorkingDir\": \"\",\n    \"Ports\": null,\n",
+    );
+    let node = refusal("", json!({"spec": {"nodeName": "n1", "ephemeralContainers": null}}));
+    assert!(node.contains("- \"NodeName\": \"\",\n+ \"NodeName\": \"n1\",\n  \"HostNetwork\": false,\n"), "{node}");
+    let ephemeral =
+        json!({"spec": {"ephemeralContainers": [{"name": "d", "image": "other"}, {"name": "c", "image": "x"}]}});
+    assert_eq!(
+        refusal("ephemeralcontainers", ephemeral),
+        "spec.ephemeralContainers[1].name: Duplicate value: \"c\"; spec.ephemeralContainers: Forbidden: existing \
+         ephemeral containers \"d\" may not be changed\n@@ -1,6 +1,6 @@\n {\n  \"Name\": \"d\",\n\
+         - \"Image\": \"debug\",\n+ \"Image\": \"other\",\n  \"Command\": null,\n  \"Args\": null,\n  \"WorkingDir\": \"\",\n",
+    );
+    let context = json!({"runAsUser": -1, "privileged": true, "allowPrivilegeEscalation": false});
+    assert_eq!(
+        super::types::types().shown("core.v1.SecurityContext", &context).compact(),
+        "{\"Capabilities\":null,\"Privileged\":true,\"SELinuxOptions\":null,\"WindowsOptions\":null,\"RunAsUser\":-1,\
+         \"RunAsGroup\":null,\"RunAsNonRoot\":null,\"ReadOnlyRootFilesystem\":null,\"AllowPrivilegeEscalation\":false,\
+         \"ProcMount\":null,\"SeccompProfile\":null,\"AppArmorProfile\":null}",
+    );
+}
+
 /// Each case of `testdata/cases.yaml` must end as `testdata/answers.json` says that it ends on a real API server: the
 /// object byte for byte, or the causes of the refusal.
 #[test]

@@ -14,13 +14,17 @@ use std::{collections::HashMap, sync::OnceLock};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 
-use super::{Kind, defaults, quantity};
+use super::{
+    Kind, defaults, quantity,
+    shown::{Tree, go_name, quoted},
+};
 
 /// Fills in the defaults of one struct, before its fields are visited.
 pub(super) type Defaulter = fn(&mut Map<String, Value>);
 
 /// Every struct that a built-in kind can reach.
 pub(super) struct Types {
+    names: HashMap<&'static str, usize>,
     structs: Vec<Struct>,
     kinds: HashMap<(&'static str, &'static str, &'static str), usize>,
 }
@@ -30,6 +34,8 @@ struct Struct {
     default: Option<Defaulter>,
     /// An empty list stays one.
     keeps_empty: bool,
+    /// The API's own struct also inside the real server, with its names.
+    shared: bool,
 }
 
 struct Field {
@@ -71,7 +77,7 @@ impl Types {
     fn parse(text: &'static str) -> Self {
         let names: Vec<&str> =
             text.lines().filter(|line| !line.starts_with(' ') && !line.starts_with("kind ")).collect();
-        let number: HashMap<&str, usize> = names.iter().enumerate().map(|(at, name)| (*name, at)).collect();
+        let number: HashMap<&'static str, usize> = names.iter().enumerate().map(|(at, name)| (*name, at)).collect();
         let mut kinds = HashMap::new();
         let mut structs: Vec<Struct> = Vec::with_capacity(names.len());
         for line in text.lines() {
@@ -94,10 +100,11 @@ impl Types {
             } else {
                 // Definitions are stored as JSON.
                 let keeps_empty = line.starts_with("apiextensions.");
-                structs.push(Struct { fields: Vec::new(), default: defaults::of(line), keeps_empty });
+                let shared = line.starts_with("meta.v1.");
+                structs.push(Struct { fields: Vec::new(), default: defaults::of(line), keeps_empty, shared });
             }
         }
-        Self { structs, kinds }
+        Self { names: number, structs, kinds }
     }
 
     /// Gives an object its one form, filling in defaults if asked to. False for a kind that is not built in.
@@ -105,6 +112,73 @@ impl Types {
         let Some(at) = self.kinds.get(&(kind.group, kind.version, kind.kind)) else { return false };
         self.settle_struct(*at, object, with_defaults);
         true
+    }
+
+    /// Why Go could not read a quantity or a time in an object, if so.
+    pub(super) fn unreadable(&self, kind: Kind<'_>, object: &Value) -> Option<String> {
+        self.unreadable_value(&Shape::Struct(*self.kinds.get(&(kind.group, kind.version, kind.kind))?), object)
+    }
+
+    fn unreadable_value(&self, shape: &Shape, value: &Value) -> Option<String> {
+        match (shape, value) {
+            (Shape::Pointer(inner), value) => self.unreadable_value(inner, value),
+            (Shape::Struct(at), Value::Object(map)) => self.structs[*at]
+                .fields
+                .iter()
+                .find_map(|field| self.unreadable_value(&field.shape, map.get(field.name)?)),
+            (Shape::List(inner), Value::Array(items)) => {
+                items.iter().find_map(|item| self.unreadable_value(inner, item))
+            }
+            (Shape::Dictionary(inner), Value::Object(map)) => {
+                map.values().find_map(|value| self.unreadable_value(inner, value))
+            }
+            (Shape::Quantity, Value::String(text)) => quantity::unreadable(text.trim()).map(str::to_owned),
+            (Shape::Time, Value::String(text)) => unreadable_time(text, false),
+            (Shape::MicroTime, Value::String(text)) => unreadable_time(text, true),
+            _ => None,
+        }
+    }
+
+    /// A struct as the real server shows its own in messages; `name` is a line of `types.txt`.
+    pub(super) fn shown(&self, name: &str, value: &Value) -> Tree {
+        match self.names.get(name) {
+            Some(at) => self.shown_value(&Shape::Struct(*at), value),
+            None => Tree::Leaf(value.to_string()),
+        }
+    }
+
+    fn shown_value(&self, shape: &Shape, value: &Value) -> Tree {
+        match (shape, value) {
+            (Shape::Pointer(inner), value) if !value.is_null() => self.shown_value(inner, value),
+            (Shape::Struct(at), value) => Tree::Object(self.shown_fields(&self.structs[*at], value)),
+            (Shape::List(inner), Value::Array(items)) => {
+                Tree::List(items.iter().map(|item| self.shown_value(inner, item)).collect())
+            }
+            (Shape::Dictionary(inner), Value::Object(map)) => {
+                Tree::Object(map.iter().map(|(key, value)| (key.clone(), self.shown_value(inner, value))).collect())
+            }
+            (_, Value::String(text)) => Tree::Leaf(quoted(text)),
+            (_, Value::Null) => Tree::Leaf(self.zero(shape).to_string()),
+            (_, value) => Tree::Leaf(value.to_string()),
+        }
+    }
+
+    fn shown_fields(&self, one: &Struct, value: &Value) -> Vec<(String, Tree)> {
+        let mut shown = Vec::with_capacity(one.fields.len());
+        for field in &one.fields {
+            let value = value.get(field.name).unwrap_or(&Value::Null);
+            match (&field.shape, field.name) {
+                // Embedded in Go.
+                (Shape::Struct(at), "metadata") => shown.extend(self.shown_fields(&self.structs[*at], value)),
+                _ if one.shared => {
+                    if !value.is_null() {
+                        shown.push((field.name.to_owned(), self.shown_value(&field.shape, value)));
+                    }
+                }
+                _ => shown.push((go_name(field.name), self.shown_value(&field.shape, value))),
+            }
+        }
+        shown
     }
 
     /// Gives a value of a named shape, used for a part of an object, its one form.
@@ -271,6 +345,41 @@ fn round_up_to_milli(value: &mut Value) {
     if let Some(quantity) = value.as_str().and_then(quantity::parse) {
         *value = Value::String(quantity.round_up_to_milli().to_string());
     }
+}
+
+/// What Go says of a text that is no time: up to where it was one, and what should have come there.
+fn unreadable_time(text: &str, micro: bool) -> Option<String> {
+    const PARTS: [(&str, usize); 11] = [
+        ("2006", 4),
+        ("-", 0),
+        ("01", 2),
+        ("-", 0),
+        ("02", 2),
+        ("T", 0),
+        ("15", 2),
+        (":", 0),
+        ("04", 2),
+        (":", 0),
+        ("05", 2),
+    ];
+    if text.parse::<jiff::Timestamp>().is_ok() {
+        return None;
+    }
+    let layout = if micro { "2006-01-02T15:04:05.000000Z07:00" } else { "2006-01-02T15:04:05Z07:00" };
+    let mut rest = text;
+    let mut wanted = "Z07:00";
+    for (part, digits) in PARTS {
+        let next = match digits {
+            0 => rest.strip_prefix(part),
+            digits => rest.get(digits..).filter(|_| rest.bytes().take(digits).all(|byte| byte.is_ascii_digit())),
+        };
+        let Some(next) = next else {
+            wanted = part;
+            break;
+        };
+        rest = next;
+    }
+    Some(format!("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {wanted:?}"))
 }
 
 fn settle_time(value: &mut Value, micro: bool) {
