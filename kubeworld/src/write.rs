@@ -402,6 +402,16 @@ fn nothing(resource: &Resource) -> Value {
     value
 }
 
+/// Metadata is of Go's own type, which leaves out what is empty.
+fn drop_empty_metadata(value: &mut Value) {
+    metadata(value).retain(|_, field| match field {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    });
+}
+
 /// Without its entries, which would own themselves.
 fn without_entries(value: &Value) -> Value {
     let mut value = value.clone();
@@ -493,6 +503,7 @@ fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &Wri
         return Err(Status::invalid(&resource.group, &resource.kind, &name, causes));
     }
     definition_warnings(call, &value, None);
+    warnings::of(call, &value, None);
     admission::validate_create(state, call, &value)?;
     if let Some(stored) = state.store.get(&resource.table, call.storage_namespace(), &name) {
         let mut status = Status::already_exists(&resource.group, &resource.plural, &name);
@@ -505,7 +516,6 @@ fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &Wri
         return Err(status);
     }
     check_object_size(&value)?;
-    warnings::of(call, &value, None);
     if options.dry_run {
         metadata(&mut value).remove("resourceVersion");
         convert::from_stored(resource, &mut value);
@@ -901,7 +911,10 @@ fn apply_patch(
     }
     match resource.custom() {
         // Only what clients send is pruned, nulls included.
-        Some(custom) => custom::default(custom, &mut new),
+        Some(custom) => {
+            drop_empty_metadata(&mut new);
+            custom::default(custom, &mut new);
+        }
         None => {
             let unknown = settle(resource, &mut new).map_err(Status::bad_request)?;
             if !unknown.is_empty() {
