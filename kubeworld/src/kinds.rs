@@ -210,7 +210,12 @@ fn check(causes: &mut Causes, kind: Kind<'_>, object: &Value, old: Option<&Value
             None => storage::check_class_fields(causes, object),
             Some(old) => storage::check_class_update(causes, object, old),
         },
-        ("events.k8s.io", "Event") => cluster::check_event(causes, object, true),
+        ("events.k8s.io", "Event") => {
+            cluster::check_event(causes, object, true);
+            if old.is_none() {
+                cluster::check_new_event(causes, object);
+            }
+        }
         ("apiextensions.k8s.io", "CustomResourceDefinition") => definitions::check(causes, object, old),
         _ => {}
     }

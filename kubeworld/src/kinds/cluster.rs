@@ -440,6 +440,17 @@ fn check_scaling(causes: &mut Causes, path: Path<'_>, rules: &Value) {
     }
 }
 
+/// A new Event through its own API.
+pub(super) fn check_new_event(causes: &mut Causes, event: &Value) {
+    if !has(event, "eventTime") {
+        causes.required(Path::root("eventTime"), "");
+    }
+    let how = text(event, "type");
+    if !matches!(how, "Normal" | "Warning") {
+        causes.invalid(Path::root("type"), "", &format!("has invalid value: {how}"));
+    }
+}
+
 /// An Event, through the core API or its own.
 pub(super) fn check_event(causes: &mut Causes, event: &Value, own_api: bool) {
     let (about, component) =

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     Kind,
-    fields::{at, child, existing, fill, fill_text, has, integer, list, text, truth},
+    fields::{at, child, existing, fill, fill_text, has, list, text, truth},
     quantity,
 };
 
