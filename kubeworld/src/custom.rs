@@ -60,6 +60,8 @@ pub(crate) struct Custom {
     pub(crate) structural: Arc<Value>,
     /// What is said to everybody who uses this version.
     pub(crate) deprecation: Option<String>,
+    /// The definition is being deleted, so nothing new may come.
+    pub(crate) terminating: bool,
     rules: Option<Rules>,
     schema: Schema,
     root: TypeId,
@@ -185,6 +187,7 @@ impl Custom {
                 Some(warning) => warning.to_owned(),
                 None => default_warning(definition, text(version, "name")),
             }),
+            terminating: has_condition(definition, "Terminating"),
             rules: Rules::of(&structural, true),
             structural,
             schema,
@@ -248,7 +251,8 @@ impl Customs {
             self.definitions.remove(name);
             return self.by_name.remove(name).is_some();
         };
-        let relevant = json!({"spec": definition["spec"], "names": definition["status"]["acceptedNames"]});
+        let relevant = json!({"spec": definition["spec"], "names": definition["status"]["acceptedNames"],
+                              "terminating": has_condition(definition, "Terminating")});
         if self.definitions.get(name) == Some(&relevant) {
             return false;
         }
@@ -369,3 +373,6 @@ pub(crate) fn prepare_update(has_status: bool, subresource: &str, new: &mut Valu
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -467,6 +467,11 @@ pub(crate) fn create(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
 /// Stores an object that is not there yet, and gives it as it is stored.
 fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &WriteOptions) -> Result<Value, Status> {
     let resource = &call.resource;
+    if resource.custom().is_some_and(|custom| custom.terminating) {
+        let name = value["metadata"]["name"].as_str().unwrap_or_default();
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(Status::forbidden(&resource.group, &resource.plural, name, why));
+    }
     admission::before_create(state, call, &mut value)?;
     let fields = metadata(&mut value);
     fields.insert("uid".to_owned(), json!(state.random.uid()));

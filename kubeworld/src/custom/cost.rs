@@ -101,7 +101,7 @@ pub(crate) fn compile(node: &Value, is_object: bool, rule: &Value) -> Compiled {
 
 /// Whether an expression sees the old value, and what is known of its own.
 fn looked_at(source: &str, decl: &Rc<Decl>, optional: bool) -> Result<(bool, Known), String> {
-    let program = Program::compile(source).map_err(|error| error.to_string())?;
+    let program = Program::compile(source).map_err(|error| shown_error(&error.to_string()))?;
     let old =
         if optional { Rc::new(Decl { elem: Some(decl.clone()), ..Decl::plain(Kind::Optional) }) } else { decl.clone() };
     let mut walk = Walk { source, fault: None, variables: Vec::new() };
@@ -112,6 +112,11 @@ fn looked_at(source: &str, decl: &Rc<Decl>, optional: bool) -> Result<(bool, Kno
         Some(fault) => Err(fault),
         None => Ok((program.references().has_variable("oldSelf"), known)),
     }
+}
+
+/// An error of the parser, with its picture of the place set as cel-go sets it.
+fn shown_error(error: &str) -> String {
+    error.replace("\n|", "\n |")
 }
 
 /// The words for what costs too much.
@@ -373,15 +378,21 @@ impl Walk<'_> {
                 }
             },
             Kind::Map => operand.decl.elem.clone(),
-            Kind::Dyn
-            | Kind::Bool
-            | Kind::Number
-            | Kind::Text
-            | Kind::Bytes
-            | Kind::Time
-            | Kind::List
-            | Kind::Optional
-            | Kind::Unknown => None,
+            Kind::Bool | Kind::Text | Kind::Bytes => {
+                let of = operand.decl.kind;
+                let kind = if of == Kind::Bool {
+                    "bool"
+                } else if of == Kind::Bytes {
+                    "bytes"
+                } else {
+                    "string"
+                };
+                let field = format!(".{}", select.field);
+                let (word, offset) = if select.test { ("has".to_owned(), "has".len()) } else { (field, 0) };
+                self.blame(&word, offset, &format!("type '{kind}' does not support field selection"));
+                None
+            }
+            Kind::Dyn | Kind::Number | Kind::Time | Kind::List | Kind::Optional | Kind::Unknown => None,
         };
         if select.test {
             return Known::made(Kind::Bool, operand.cost);

@@ -250,6 +250,10 @@ fn check_embedded_head(value: &Value, path: &str, causes: &mut Vec<Cause>) {
             Some(other) => causes.push(Cause::invalid(path, other, "must be a string")),
         }
     }
+    if let Some(metadata) = value.get("metadata") {
+        let found = meta::validate_embedded(metadata).into_iter();
+        causes.extend(found.map(|cause| Cause { field: joined(path, &cause.field), ..cause }));
+    }
 }
 
 /// Lists that are sets or maps have nothing twice.

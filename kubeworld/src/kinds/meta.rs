@@ -36,6 +36,20 @@ pub(crate) fn validate_meta_create(kind: Kind<'_>, namespaced: bool, object: &Va
     causes.into_causes()
 }
 
+/// What is wrong with the metadata of an object within another one. It may be without a name.
+pub(crate) fn validate_embedded(metadata: &Value) -> Vec<Cause> {
+    let mut metadata = metadata.clone();
+    if text(&metadata, "name").is_empty()
+        && let Some(fields) = metadata.as_object_mut()
+    {
+        fields.insert("name".to_owned(), json!("fakename"));
+    }
+    let namespaced = !text(&metadata, "namespace").is_empty();
+    let mut causes = Causes::default();
+    check_create(&mut causes, names::path_segment, namespaced, &json!({"metadata": metadata}));
+    causes.into_causes()
+}
+
 /// What is wrong with the metadata after an update.
 pub(crate) fn validate_meta_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = Causes::default();

@@ -197,11 +197,19 @@ fn narrowing(out: &mut Vec<Cause>, node: &Value, skip_any: bool, skip_first_all:
     }
 }
 
-/// The last line of the error is its reason.
+/// The last line of the error is its reason; the usual ones are known in Go's words too.
 fn go_error(error: &regex::Error, pattern: &str) -> String {
     let text = error.to_string();
-    let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-    format!("error parsing regexp: {reason}: `{pattern}`")
+    let (reason, at) = match text.lines().last().unwrap_or_default().trim_start_matches("error: ") {
+        "unclosed character class" => ("missing closing ]", pattern.rfind('[').unwrap_or_default()),
+        "unclosed group" => ("missing closing )", 0),
+        "unopened group" => ("unexpected )", 0),
+        "repetition operator missing expression" => {
+            ("missing argument to repetition operator", pattern.find(['*', '+', '?']).unwrap_or_default())
+        }
+        other => (other, 0),
+    };
+    format!("error parsing regexp: {reason}: `{}`", pattern.get(at..).unwrap_or(pattern))
 }
 
 fn narrowed(out: &mut Vec<Cause>, branch: &Value, skip_any: bool, path: &str) {
