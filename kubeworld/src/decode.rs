@@ -358,7 +358,8 @@ fn bad_base64(text: &str) -> Option<usize> {
             _ => return Some(at),
         }
     }
-    (letters % 4 != 0).then_some(text.len())
+    // Where the group of four begins that is not complete.
+    (letters % 4 != 0).then(|| text.len() - letters % 4)
 }
 
 /// A path as Go's decoder names it: without the positions in lists.

@@ -79,6 +79,7 @@ pub(crate) fn answer(state: &State, request: &Request<Bytes>, path: &str, query:
         ["apis", group, _] if registry.groups().iter().any(|(own, _)| own == group) => {
             return Err(crate::handle::unknown_resource());
         }
+        ["openapi", "v2"] => openapi_v2(state, request),
         ["openapi", "v3"] => Answer::Text(200, "text/plain; charset=utf-8", openapi_index(state).to_string()),
         ["openapi", "v3", rest @ ..] => match openapi(state, &rest.join("/")) {
             Some(document) => Answer::Json(200, Bytes::from(document)),
@@ -282,6 +283,20 @@ fn openapi(state: &State, path: &str) -> Option<Vec<u8>> {
     let (group, version) = path.strip_prefix("apis/")?.split_once('/')?;
     let customs = customs_of(state, group, version);
     (!customs.is_empty()).then(|| custom_document(&customs).to_string().into_bytes())
+}
+
+/// Schemas in their old form, of which there are none: kubectl asks for them about a kind that the new ones do not know,
+/// such as a List, and is content when it is not there either. It takes the message of
+/// `openapi.v2.Document` alone: `swagger`, `info` with its title and version, and no `paths`.
+fn openapi_v2(state: &State, request: &Request<Bytes>) -> Answer {
+    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    let accepts = request.headers().get_all(ACCEPT);
+    let binary = accepts.iter().filter_map(|accept| accept.to_str().ok()).any(|accept| accept.contains("spec.v2@v1.0"));
+    if binary {
+        return Answer::Text(200, PROTOBUF, "\n\x032.0\x12\x12\n\nKubernetes\x12\x041.37B\0".to_owned());
+    }
+    let info = json!({"title": "Kubernetes", "version": state.options.version});
+    Answer::Other(200, json!({"swagger": "2.0", "info": info, "paths": {}}))
 }
 
 /// The document of custom kinds: their schemas, and that their patches know `fieldValidation` and `dryRun`.

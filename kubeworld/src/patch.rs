@@ -39,7 +39,7 @@ pub(crate) fn patch(
             Ok((out, parsed.strict))
         }
         _ => {
-            let parsed = decode::json(body).map_err(Status::bad_request)?;
+            let parsed = decode::json(body).map_err(|_| Status::bad_request("invalid JSON patch"))?;
             let Value::Object(patch) = parsed.value else {
                 return Err(Status::bad_request(
                     "json: cannot unmarshal array into Go value of type map[string]interface {}",
@@ -92,12 +92,25 @@ fn json_patch(object: &Value, body: &[u8]) -> Result<(Value, Vec<String>), Statu
             let json_patch::ReplaceOperation { path, value } = replace.clone();
             one = json_patch::PatchOperation::Add(json_patch::AddOperation { path, value });
         }
+        // That a field is missing is tested with null there; kube's finalizers rely on it.
+        if let json_patch::PatchOperation::Test(test) = &one
+            && test.value.is_null()
+            && is_missing_field(&out, &test.path.to_string())
+        {
+            continue;
+        }
         let result = json_patch::patch(&mut out, std::slice::from_ref(&one));
         if result.is_err() {
             return Err(rejected(&failed_operation(operation)));
         }
     }
     Ok((out, strict))
+}
+
+/// Whether there is an object that could have this field, and has not.
+fn is_missing_field(object: &Value, path: &str) -> bool {
+    let parent = path.rsplit_once('/').and_then(|(parent, _)| object.pointer(parent));
+    parent.is_some_and(Value::is_object) && object.pointer(path).is_none()
 }
 
 fn text<'a>(operation: &'a Value, key: &str) -> &'a str {

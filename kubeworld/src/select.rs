@@ -88,13 +88,20 @@ fn requirement(part: &str) -> Result<Requirement, String> {
         let value = value.trim();
         if is_label_value(value) { Ok(value.to_owned()) } else { Err(value_fault(key, value)) }
     };
+    if part == "!" {
+        return Err("found '', expected: identifier".to_owned());
+    }
     if let Some(key) = part.strip_prefix('!') {
         return Ok(Requirement::Absent(key_of(key)?));
     }
     if let Some((head, rest)) = part.split_once('(') {
         let Some(values) = rest.trim_end().strip_suffix(')') else {
-            let after = if rest.trim().is_empty() { "',', ')' or identifier" } else { "',' or ')'" };
-            return Err(format!("found '', expected: {after}"));
+            let expected = match rest.trim_end() {
+                "" => "',', ')' or identifier",
+                rest if rest.ends_with(',') => "',', or identifier",
+                _ => "',' or ')'",
+            };
+            return Err(format!("found '', expected: {expected}"));
         };
         let words: Vec<&str> = head.split_whitespace().collect();
         let [key, operator] = words.as_slice() else {

@@ -25,6 +25,14 @@ const BOOKMARK_EVERY: SignedDuration = SignedDuration::from_mins(1);
 /// How long a watch lasts that does not say (the real server takes 30 to 60 minutes at random).
 const LASTS: SignedDuration = SignedDuration::from_mins(45);
 
+/// How long before its end a watch gets a last one (the real server's, too), so that the next begins there.
+const BOOKMARK_BEFORE_END: SignedDuration = SignedDuration::from_secs(2);
+
+fn next_bookmark(now: Timestamp, ends: Timestamp) -> Timestamp {
+    let (usual, last) = (now + BOOKMARK_EVERY, ends - BOOKMARK_BEFORE_END);
+    if last > now { usual.min(last) } else { usual }
+}
+
 /// Where a watch begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
@@ -81,7 +89,7 @@ impl Watch {
             at: revision,
             first: Vec::new(),
             bookmarks,
-            next_bookmark: call.now + BOOKMARK_EVERY,
+            next_bookmark: next_bookmark(call.now, call.now + lasts),
             ends: call.now + lasts,
             ended: false,
             columns_told: false,
@@ -160,7 +168,7 @@ impl Watch {
         }
         if self.bookmarks && now >= self.next_bookmark {
             out.push(self.bookmark(false, now));
-            self.next_bookmark = now + BOOKMARK_EVERY;
+            self.next_bookmark = next_bookmark(now, self.ends);
         }
         if now >= self.ends {
             self.ended = true;

@@ -1206,12 +1206,16 @@ fn delete_one(state: &mut State, call: &Call<'_>, name: &str, options: &DeleteOp
     let graceful = grace.is_some_and(|grace| grace > 0)
         && !(deleting && old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() == 0);
     if finalizers.is_empty() && !graceful {
+        let stored_value = old.clone();
         let mut last = old;
         if grace.is_some() {
             // A pod ends through an update that says so, even when it has no time.
             mark_deleting(&mut last, 0, call.now);
         }
         if !options.dry_run {
+            if grace.is_some() && last != stored_value {
+                commit(state, &resource, last.clone(), call.now)?;
+            }
             take_away(state, &resource, namespace, name, call.now);
             // What is answered is what watches see: the object at the revision that took it away.
             metadata(&mut last).insert("resourceVersion".to_owned(), json!(state.store.revision().to_string()));

@@ -139,6 +139,28 @@ fn info(user: &User) -> Value {
     out
 }
 
+/// What a token is bound to must be there.
+fn bound(state: &State, call: &Call<'_>, to: &Value) -> Result<(), Status> {
+    let text = |field: &str| to[field].as_str().unwrap_or_default();
+    let (plural, namespace) = match text("kind") {
+        "Pod" => ("pods", call.namespace.as_str()),
+        "Secret" => ("secrets", call.namespace.as_str()),
+        "Node" => ("nodes", ""),
+        _ => return Ok(()),
+    };
+    let (name, uid) = (text("name"), text("uid"));
+    let object = state.store.get(&format!("/{plural}"), namespace, name);
+    let object = object.ok_or_else(|| Status::not_found("", plural, name))?;
+    if !uid.is_empty() && uid != object.uid {
+        let why = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been \
+             deleted and then recreated"
+        );
+        return Err(Status::conflict("", text("kind"), name, &why));
+    }
+    Ok(())
+}
+
 /// A token for a service account.
 pub(super) fn token(state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
     let body = write::parse_body(call, "TokenRequest")?.value;
@@ -152,6 +174,7 @@ pub(super) fn token(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
         );
         return Err(Status::invalid("authentication.k8s.io", "TokenRequest", "", vec![cause]));
     }
+    bound(state, call, &body["spec"]["boundObjectRef"])?;
     let ends = call.now + jiff::SignedDuration::from_secs(seconds);
     let token = state.tokens.issue(&call.namespace, &call.name, &account.uid, ends, &mut state.random);
     let audiences = match body["spec"]["audiences"].as_array() {

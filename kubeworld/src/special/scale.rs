@@ -111,11 +111,20 @@ pub(super) fn answer(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
     }
     if applies {
         write::own_scale(call, &options, &old, &mut new, &paths(&resource).0);
-    } else {
+    } else if is_owned(&old, &paths(&resource).0) {
         write::own(call, &options, Some(&old), &mut new);
     }
     let new = write::replace(state, call, new, &old, &options)?;
     Ok(Answer::Other(200, of(&resource, &new)))
+}
+
+/// Whether anybody owns the number. While nobody does, the real server has whoever scales own nothing either.
+fn is_owned(object: &Value, path: &Path) -> bool {
+    let mut entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    entries.any(|entry| {
+        let fields = path.steps().iter().try_fold(&entry["fieldsV1"], |at, step| at.get(format!("f:{step}")));
+        fields.is_some()
+    })
 }
 
 /// 500 with what went wrong inside.
