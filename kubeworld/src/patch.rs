@@ -235,8 +235,14 @@ fn merge_map(
                     Value::Array(items) => Some(items),
                     Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => None,
                 });
+                // Where there is no list, the patch's own is taken as it stands, even with a key twice.
+                let Some(old) = old else {
+                    let plain = new.iter().filter(|item| item.get(DIRECTIVE).is_none());
+                    own.insert(key.clone(), plain.cloned().collect());
+                    continue;
+                };
                 let order = patch.get(&format!("{ORDER}{key}")).and_then(Value::as_array);
-                let items = merge_list(below.element(), &strategy, old.unwrap_or_default(), new, order)?;
+                let items = merge_list(below.element(), &strategy, old, new, order)?;
                 Value::Array(items)
             }
             (_, new) => new.clone(),

@@ -59,14 +59,9 @@ fn ports(call: &Call<'_>, spec: &Value, path: &str) {
                     at: format!("{path}.{list}[{index}].ports[{number}]"),
                     number: port["containerPort"].as_i64().unwrap_or_default(),
                     protocol: port["protocol"].as_str().unwrap_or("TCP"),
-                    host: (
-                        port["hostIP"].as_str().unwrap_or_default(),
-                        port["hostPort"].as_i64().unwrap_or_default(),
-                    ),
+                    host: (port["hostIP"].as_str().unwrap_or_default(), port["hostPort"].as_i64().unwrap_or_default()),
                 };
-                let others = seen.iter().filter(|other| {
-                    (other.number, other.protocol) == (port.number, port.protocol)
-                });
+                let others = seen.iter().filter(|other| (other.number, other.protocol) == (port.number, port.protocol));
                 for other in others {
                     let what = if other.host == port.host {
                         "duplicate"

@@ -45,3 +45,11 @@ fn an_item_without_its_key_is_refused() {
     let error = patch(&deployment(), kind, &json!({}), body.as_bytes()).unwrap_err();
     assert!(error.message.contains("does not contain declared merge key: name"), "{}", error.message);
 }
+
+#[test]
+fn a_list_that_was_not_there_is_taken_as_it_stands() {
+    let ports = json!([{"containerPort": 80}, {"containerPort": 80, "protocol": "UDP"}]);
+    let own = json!({"containers": [{"name": "a"}]});
+    let out = pod_spec(&own, &json!({"containers": [{"name": "a", "ports": ports}]}));
+    assert_eq!(out["containers"][0]["ports"], ports);
+}

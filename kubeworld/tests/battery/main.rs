@@ -44,7 +44,7 @@ fn real_battery() -> anyhow::Result<()> {
 }
 
 /// How many sequences run, of [`random::STEPS`] steps each; `BATTERY_SEQUENCES` asks for more.
-const SEQUENCES: u64 = 400;
+const SEQUENCES: u64 = 60;
 
 /// Both servers run the same sequences; `BATTERY_SEED` gives the first seed.
 #[test]
