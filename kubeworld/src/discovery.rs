@@ -285,9 +285,9 @@ fn openapi(state: &State, path: &str) -> Option<Vec<u8>> {
     (!customs.is_empty()).then(|| custom_document(&customs).to_string().into_bytes())
 }
 
-/// Schemas in their old form, of which there are none: kubectl asks for them about a kind that the new ones do not know,
-/// such as a List, and is content when it is not there either. It takes the message of
-/// `openapi.v2.Document` alone: `swagger`, `info` with its title and version, and no `paths`.
+/// Schemas in their old form, of which there are none: kubectl asks for them about a kind that the new ones do not
+/// know, such as a List, and is content when it is not there either. It takes the message of `openapi.v2.Document`
+/// alone: `swagger`, `info` with its title and version, and no `paths`.
 fn openapi_v2(state: &State, request: &Request<Bytes>) -> Answer {
     const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
     let accepts = request.headers().get_all(ACCEPT);

@@ -409,7 +409,7 @@ fn render(state: &State, call: &Call<'_>, answer: Answer) -> Result<Response<Byt
         Answer::Scale(value) => {
             let table = accept.form == Form::Table;
             let shown = table.then(|| {
-                let printer = Printer::built_in("autoscaling", "v1", "scales");
+                let printer = Printer::scale(resource.custom().is_some());
                 include(&call.query).map(|include| printer.object(&value, include, accept.version, true, call.now))
             });
             let (body, kind) = negotiate::encode(&shown.transpose()?.unwrap_or(value), accept.yaml);
