@@ -53,6 +53,9 @@ impl Raw {
             .into_iter()
             .flat_map(|name| response.header(name).map(move |value| format!("{name}: {value}")))
             .collect();
+        if step.any_order {
+            headers.sort();
+        }
         headers.extend(
             response
                 .header("content-type")
