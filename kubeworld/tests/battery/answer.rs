@@ -53,6 +53,9 @@ impl Raw {
             .into_iter()
             .flat_map(|name| response.header(name).map(move |value| format!("{name}: {value}")))
             .collect();
+        if step.any_order {
+            headers.sort();
+        }
         headers.extend(
             response
                 .header("content-type")
@@ -121,7 +124,14 @@ fn sort_causes(status: &mut Value) {
     let text = |cause: &Value, key: &str| cause[key].as_str().unwrap_or_default().to_owned();
     let Some(causes) = status.pointer_mut("/details/causes").and_then(Value::as_array_mut) else { return };
     let told = |cause: &Value| format!("{}: {}", text(cause, "field"), text(cause, "message"));
-    let (all, conflicts) = (causes.iter().map(told).collect::<Vec<_>>().join(", "), causes.len());
+    let (mut all, conflicts) = (Vec::<String>::new(), causes.len());
+    for cause in causes.iter().map(told) {
+        // The message has those once that are there twice.
+        if !all.contains(&cause) {
+            all.push(cause);
+        }
+    }
+    let all = all.join(", ");
     causes.sort_by_key(|cause| ["field", "message", "reason"].map(|key| text(cause, key)));
     let message = text(status, "message");
     let message = message.replace(&format!("[{all}]"), "[<the causes>]");

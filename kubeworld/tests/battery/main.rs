@@ -46,6 +46,10 @@ fn real_battery() -> anyhow::Result<()> {
 /// How many sequences run, of [`random::STEPS`] steps each; `BATTERY_SEQUENCES` asks for more.
 const SEQUENCES: u64 = 60;
 
+/// How often a sequence may differ before it counts. The real server answers one in a hundred otherwise the next time:
+/// a second passes between two writes, or its cache is behind and it warns of a change that is none.
+const ROUNDS: usize = 3;
+
 /// Both servers run the same sequences; `BATTERY_SEED` gives the first seed.
 #[test]
 fn real_random_sequences() -> anyhow::Result<()> {
@@ -53,14 +57,22 @@ fn real_random_sequences() -> anyhow::Result<()> {
     let (first, count) = (number("BATTERY_SEED", 1)?, number("BATTERY_SEQUENCES", SEQUENCES)?);
     println!("seeds {first} to {}, {} steps", first + count - 1, count as usize * random::STEPS);
     let (real, memory) = (real::Server::start()?, memory::Server::start()?);
-    let area = Area::generated("random", (first..first + count).map(random::case).collect());
-    let expected = run::all(&real, std::slice::from_ref(&area), "")?;
-    let got = run::all(&memory, std::slice::from_ref(&area), "")?;
+    run::fixtures(&real)?;
+    run::fixtures(&memory)?;
+    let mut seeds: Vec<u64> = (first..first + count).collect();
     let mut failures = Vec::new();
-    for ((case, expected), (_, got)) in expected.iter().zip(&got) {
-        if let Err(what) = random::compare(case, expected, got) {
-            failures.push(what);
+    for round in 0..ROUNDS {
+        let area = [Area::generated("random", seeds.iter().map(|seed| random::case(*seed)).collect())];
+        let (expected, got) = (run::all(&real, &area, "", round)?, run::all(&memory, &area, "", round)?);
+        failures.clear();
+        let mut again = Vec::new();
+        for (((case, expected), (_, got)), seed) in expected.iter().zip(&got).zip(&seeds) {
+            if let Err(what) = random::compare(case, expected, got) {
+                failures.push(what);
+                again.push(*seed);
+            }
         }
+        seeds = again;
     }
     if let Some(report) = std::env::var_os("BATTERY_REPORT") {
         std::fs::write(report, failures.join("\n\n")).context("writing the report")?;
@@ -75,7 +87,8 @@ fn real_random_sequences() -> anyhow::Result<()> {
 fn check(provider: &dyn Provider, allowed: &[Difference]) -> anyhow::Result<()> {
     let areas = areas()?;
     let only = only();
-    let answers = run::all(provider, &areas, &only)?;
+    run::fixtures(provider)?;
+    let answers = run::all(provider, &areas, &only, 0)?;
     let mut unused: Vec<&Difference> = allowed.iter().filter(|one| one.case.contains(&only)).collect();
     let mut first = Vec::new();
     let mut all = Vec::new();
@@ -102,7 +115,8 @@ fn check(provider: &dyn Provider, allowed: &[Difference]) -> anyhow::Result<()> 
 
 fn record(provider: &dyn Provider) -> anyhow::Result<()> {
     let areas = areas()?;
-    let answers = run::all(provider, &areas, &only())?;
+    run::fixtures(provider)?;
+    let answers = run::all(provider, &areas, &only(), 0)?;
     for area in &areas {
         let recorded: Vec<_> = answers.iter().filter(|(case, _)| case.area == area.name).cloned().collect();
         area.record(&recorded).with_context(|| format!("recording {}", area.file.display()))?;

@@ -48,12 +48,22 @@ pub(crate) fn bearer(user: &str) -> Vec<(String, String)> {
     if user == "nobody" { vec![] } else { vec![("Authorization".to_owned(), format!("Bearer token-of-{user}"))] }
 }
 
-/// Runs the fixtures, then every case whose title contains `only`.
-pub(crate) fn all(provider: &dyn Provider, areas: &[Area], only: &str) -> anyhow::Result<Vec<(Case, Answers)>> {
+/// Makes what all cases rely on; once for each server.
+pub(crate) fn fixtures(provider: &dyn Provider) -> anyhow::Result<()> {
     let fixtures = Area::read(&crate::dir().join("fixtures.yaml")).context("reading the fixtures")?;
     for case in &fixtures.cases {
         send(provider, case, "fixtures").with_context(|| format!("fixture {}", case.name))?;
     }
+    Ok(())
+}
+
+/// Runs every case whose title contains `only`. Each round has namespaces of its own.
+pub(crate) fn all(
+    provider: &dyn Provider,
+    areas: &[Area],
+    only: &str,
+    round: usize,
+) -> anyhow::Result<Vec<(Case, Answers)>> {
     let cases: Vec<&Case> = areas.iter().flat_map(|area| &area.cases).collect();
     let mut titles: Vec<String> = cases.iter().map(|case| case.title()).collect();
     titles.sort();
@@ -70,7 +80,7 @@ pub(crate) fn all(provider: &dyn Provider, areas: &[Area], only: &str) -> anyhow
                     let Some(case) = cases.get(at) else { return };
                     if case.title().contains(only) {
                         // Of one length, so that none is the beginning of another.
-                        let answer = one(provider, case, &format!("bat-{at:04}"));
+                        let answer = one(provider, case, &format!("bat-{:04}", at + 1000 * round));
                         answers
                             .lock()
                             .expect("no case panics")
