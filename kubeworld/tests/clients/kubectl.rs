@@ -108,7 +108,7 @@ fn check(kubectl: &Kubectl, file: &Path, allowed: &[(&str, &str, &str)]) -> anyh
         }
     }
     failures.extend(allowed.iter().map(|(_, line, _)| format!("{name}: {line}\nis listed as different, but equal")));
-    println!("{name}: {} commands, {} failures, {:.1?}", steps.len(), failures.len(), started.elapsed());
+    eprintln!("{name}: {} commands, {} failures, {:.1?}", steps.len(), failures.len(), started.elapsed());
     Ok(failures)
 }
 
