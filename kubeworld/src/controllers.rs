@@ -6,13 +6,13 @@
 //!
 //! Each controller looks at what is there and does the next step towards what is wanted (level-triggered), so it does
 //! not matter what was missed. They write through [`Api::handle`] like anybody else, under the names of the real ones,
-//! so that `managedFields`, generations and validation are as on a real cluster. They read from a [`cache`] of their
+//! so that `managedFields`, generations and validation are as on a real cluster. They read from a `cache` of their
 //! own, which follows the store before each step.
 //!
-//! * [`deployments`], [`replica_sets`], [`stateful_sets`], [`daemon_sets`], [`jobs`], [`cron_jobs`]: workloads.
-//! * [`pods`]: scheduling and life. [`nodes`]: where pods run.
-//! * [`services`]: endpoints and addresses of load balancers.
-//! * [`namespaces`], [`garbage`]: how things end. [`accounts`], [`roles`], [`volumes`], [`budgets`]: the rest.
+//! * `deployments`, `replica_sets`, `stateful_sets`, `daemon_sets`, `jobs`, `cron_jobs`: workloads.
+//! * `pods`: scheduling and life. `nodes`: where pods run.
+//! * `services`: endpoints and addresses of load balancers.
+//! * `namespaces`, `garbage`: how things end. `accounts`, `roles`, `volumes`, `budgets`: the rest.
 //!
 //! Absent: autoscaling, node failure (a node is ready as long as it is there), images and processes: a container runs
 //! because it says so. Probes always pass.
