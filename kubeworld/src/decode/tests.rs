@@ -91,7 +91,7 @@ fn base64_ends_where_it_ends() {
         ("QUE=", None),
         ("QUFB", None),
         ("QQ=", Some(3)),
-        ("Q", Some(1)),
+        ("Q", Some(0)),
         ("QQ==x", Some(4)),
         ("Q Q=", Some(1)),
     ] {

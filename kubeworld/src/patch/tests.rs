@@ -40,9 +40,10 @@ fn directives_delete_replace_and_order() {
 
 #[test]
 fn an_item_without_its_key_is_refused() {
+    let own = json!({"spec": {"template": {"spec": {"containers": [{"name": "a"}]}}}});
     let body = json!({"spec": {"template": {"spec": {"containers": [{"image": "x"}]}}}}).to_string();
     let kind = "application/strategic-merge-patch+json";
-    let error = patch(&deployment(), kind, &json!({}), body.as_bytes()).unwrap_err();
+    let error = patch(&deployment(), kind, &own, body.as_bytes()).unwrap_err();
     assert!(error.message.contains("does not contain declared merge key: name"), "{}", error.message);
 }
 
