@@ -157,6 +157,7 @@ pub(crate) fn parse_body(call: &Call<'_>, wanted: &str) -> Result<decode::Parsed
 
 /// The beginning of a body as refusals show it: JSON as it is, other bytes in hexadecimal.
 fn summary(body: &[u8]) -> String {
+    // As much as apiserver's `transformDecodeError` shows.
     const SHOWN: usize = 30;
     let head = &body[..body.len().min(SHOWN)];
     let dots = if body.len() > SHOWN { " ..." } else { "" };
@@ -480,7 +481,7 @@ fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &Wri
     let base = fields.get("generateName").and_then(Value::as_str).unwrap_or_default().to_owned();
     let generated = !named && !base.is_empty();
     if generated {
-        // The real server cuts the base so that the whole fits 63 bytes.
+        // The real server cuts the base so that the whole, with a suffix of 5, fits 63 bytes.
         let base: String = base.chars().take(58).collect();
         let suffix = state.random.suffix();
         fields.insert("name".to_owned(), json!(format!("{base}{suffix}")));
