@@ -16,7 +16,7 @@
 //! * `kinds`: what the server does to built-in kinds beyond their schemas.
 //! * `fields`, `merge`, `managed`: who owns which fields, and server-side apply; `patch`: the other patches.
 //!
-//! * [`serve`]: the HTTP shell.
+//! * [`serve`]: the HTTP shell. [`cluster`]: a whole cluster on a socket, with controllers, TLS and kubeconfigs.
 //!
 //! Absent on purpose: IO and clocks outside the shell; admission webhooks and aggregated API servers, which need IO.
 
@@ -27,6 +27,7 @@ mod admission;
 pub mod api;
 mod authorize;
 mod bootstrap;
+pub mod cluster;
 pub mod controllers;
 mod convert;
 mod custom;

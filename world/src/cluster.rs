@@ -31,6 +31,8 @@ use k8s_openapi::api::core::v1::{Namespace, Node, ServiceAccount};
 use kube::api::PostParams;
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, ResourceExt as _};
+use kubeworld::cluster::authority::{Authority, Pair};
+use kubeworld::cluster::kubeconfig::{self, Credential};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -38,8 +40,7 @@ use tokio::task::JoinSet;
 use tracing::instrument::WithSubscriber as _;
 
 use crate::assets::Assets;
-use crate::authority::{Authority, Pair};
-use crate::kubeconfig::{self, Credential};
+use crate::clients;
 use crate::network::Place;
 use crate::process;
 use crate::scheduler;
@@ -165,7 +166,7 @@ impl Cluster {
         let api_url = format!("https://{}:{}", spec.place.address, ports.api);
         layout.write_pki(&authority, &spec.place)?;
         let kubeconfig = |user: &str, pair: &Pair| {
-            kubeconfig::content(&spec.name, &api_url, &ca_pem, user, &Credential::Certificate(pair))
+            kubeconfig::content(&spec.name, &api_url, &ca_pem, user, Credential::Certificate(pair))
         };
         let admin = kubeconfig("admin", &authority.client("admin", Some("system:masters"))?);
         let admin_kubeconfig = layout.kubeconfig("admin");
@@ -181,12 +182,12 @@ impl Cluster {
         processes.start(Component::Etcd)?;
         processes.until(Component::Etcd, "to be healthy", etcd_healthy(etcd)).await?;
         processes.start(Component::ApiServer)?;
-        let client = kubeconfig::client(admin).await?;
+        let client = clients::by_content(admin).await?;
         processes.until(Component::ApiServer, "to be ready", api_ready(&client)).await?;
         processes.start(Component::ControllerManager)?;
         processes.start(Component::Kwok)?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(scheduler::run(kubeconfig::client(scheduler).await?));
+        tasks.spawn(scheduler::run(clients::by_content(scheduler).await?));
         processes.until(Component::Kwok, "to make the nodes Ready", nodes_ready(&client, &spec)).await?;
         let account = default_account(&client);
         processes.until(Component::ControllerManager, "to make the default service account", account).await?;
@@ -280,7 +281,7 @@ impl Cluster {
             .with_context(context)?;
         let token = answer.status.and_then(|status| status.token).context("it has no token").with_context(context)?;
         let credential = Credential::Token(&token);
-        let content = kubeconfig::content(&self.name, &self.api_url, &self.ca_pem, name, &credential);
+        let content = kubeconfig::content(&self.name, &self.api_url, &self.ca_pem, name, credential);
         let path = Layout::of(&self.dir).kubeconfig(&format!("sa-{namespace}-{name}"));
         kubeconfig::write(&path, &content)?;
         Ok(path)

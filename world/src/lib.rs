@@ -15,7 +15,7 @@
 //!
 //! Code map:
 //! * [`assets`] — the directory of the five programs.
-//! * [`cluster`] — one cluster: start, use, kill, freeze, revive, stop; `process`, `authority` and `kubeconfig` serve it.
+//! * [`cluster`] — one cluster: start, use, kill, freeze, revive, stop; `process` and `clients` serve it.
 //! * `scheduler` — binds pods to nodes, by a subset of the rules of kube-scheduler.
 //! * [`load_balancer`], [`ingress`] — what stands in for the cloud.
 //! * [`network`] — sites, their addresses, and packets that vanish between them.
@@ -27,14 +27,13 @@
 //!   to the members.
 
 pub mod assets;
-mod authority;
+mod clients;
 pub mod cluster;
 pub mod delivery;
 pub mod demo;
 pub mod failover;
 pub mod fleet;
 pub mod ingress;
-mod kubeconfig;
 pub mod load_balancer;
 pub mod network;
 mod process;

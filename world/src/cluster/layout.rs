@@ -5,12 +5,12 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use kubeworld::cluster::authority::{self, Authority};
+use kubeworld::cluster::kubeconfig;
 
 use super::Component;
 use super::ports::Ports;
 use crate::assets::Assets;
-use crate::authority::{self, Authority};
-use crate::kubeconfig;
 use crate::network::Place;
 use crate::process::Launch;
 

@@ -7,12 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
+use kubeworld::cluster::kubeconfig;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::Component;
-use crate::kubeconfig;
 use crate::process::{self, Launch, Process};
 
 /// How long a component may take to become ready. A start takes seconds; four at once on two busy cores took 20 s, and
@@ -49,7 +49,8 @@ impl Processes {
         running.insert(component, Process::start(launch)?);
         let pids: BTreeMap<&str, u32> =
             running.iter().map(|(component, process)| (component.program(), process.pid())).collect();
-        kubeconfig::write_private(&self.state_file, &json!(pids).to_string())
+        kubeconfig::write_private(&self.state_file, &json!(pids).to_string())?;
+        Ok(())
     }
 
     pub(super) fn running(&self) -> BTreeMap<Component, u32> {

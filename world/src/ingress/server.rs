@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use super::IngressSpec;
 use super::route::{self, Outcome, Seen};
-use crate::kubeconfig;
+use crate::clients;
 use crate::watch;
 
 /// Opens the door of the cluster behind a kubeconfig, after its objects were read once, writes the address to the file
@@ -32,7 +32,7 @@ use crate::watch;
 /// When the kubeconfig is of no use, or the address is taken or not allowed.
 pub async fn serve(kubeconfig: &Path, spec: IngressSpec, ready: &Path) -> anyhow::Result<()> {
     let mut watches = JoinSet::new();
-    let stores = Stores::watch(&kubeconfig::client_of(kubeconfig).await?, &mut watches);
+    let stores = Stores::watch(&clients::by_file(kubeconfig).await?, &mut watches);
     stores.ready().await.with_context(|| format!("reading the objects of {}", spec.cluster))?;
     let wanted = SocketAddr::from((spec.address, spec.port));
     // It sets SO_REUSEADDR, so that a revived door does not wait for old connections to expire.
