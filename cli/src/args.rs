@@ -99,8 +99,9 @@ pub(crate) struct HubArgs {
     /// HTTP address of /healthz, /readyz and /metrics.
     #[arg(long, default_value = "127.0.0.1:7480", value_name = "ADDR")]
     pub(crate) admin: SocketAddr,
-    /// Geo database in MaxMind format, for every DNS node; repeat for IPv4 and IPv6 files. Left out: the built-in
-    /// country table.
+    /// Geo database in MaxMind format, or a list of places (lines of PREFIX, LATITUDE, LONGITUDE[, COUNTRY]), for every
+    /// DNS node; repeat for several, of which the first that knows an address wins. What none knows, and without any:
+    /// the built-in country table.
     #[arg(long, value_name = "FILE")]
     pub(crate) geoip: Vec<PathBuf>,
     /// The region it runs in: what dies together with it. Its word on silent agents then counts as that region's.

@@ -8,18 +8,21 @@
 
 pub mod builtin;
 pub mod mmdb;
+mod overrides;
 
 #[cfg(test)]
 pub(crate) mod fixture;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use ipnet::IpNet;
 use policies::geo::Coordinates;
 
 pub use builtin::Builtin;
 pub use mmdb::Mmdb;
+pub use overrides::Overrides;
 
 /// A country by its ISO 3166-1 alpha-2 code; `Country::UNKNOWN` where a database gives a place without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -181,6 +184,16 @@ pub enum LocateError {
         /// Its `database_type`.
         kind: String,
     },
+    /// A line of a list of places.
+    #[error("{name}, line {number}: {what}")]
+    Line {
+        /// Which list.
+        name: String,
+        /// The line, from one.
+        number: usize,
+        /// What is wrong, and what to write instead.
+        what: String,
+    },
     /// The built-in table does not decode.
     #[error("the built-in country table is damaged: {what}")]
     Builtin {
@@ -192,6 +205,20 @@ pub enum LocateError {
 /// `address` without the IPv6 clothes of an IPv4 address (`::ffff:192.0.2.1` is 192.0.2.1).
 pub fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
+}
+
+/// Opens a file of either form: a database of MaxMind's, or a list of [`Overrides`]. Text is a list.
+///
+/// # Errors
+/// When it cannot be read, or says nothing usable.
+pub fn open(path: &Path) -> Result<Box<dyn Locate>, LocateError> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|source| LocateError::Read { path: name.clone(), source })?;
+    // A database holds binary numbers from its first bytes on, and its metadata begin with a byte that is none of UTF-8.
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Box::new(Overrides::parse(&name, &text)?)),
+        Err(binary) => Ok(Box::new(Mmdb::from_bytes(name, binary.into_bytes())?)),
+    }
 }
 
 /// Databases in order of preference: each address is where the first one that knows it says.
@@ -210,6 +237,13 @@ impl Stack {
     #[must_use]
     pub fn below(mut self, layer: impl Locate + 'static) -> Self {
         self.layers.push(Box::new(layer));
+        self
+    }
+
+    /// The same, of what [`open`] gives.
+    #[must_use]
+    pub fn below_opened(mut self, layer: Box<dyn Locate>) -> Self {
+        self.layers.push(layer);
         self
     }
 }

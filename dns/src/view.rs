@@ -16,7 +16,7 @@ use policies::steering::{Class, Role};
 
 use crate::compile::{Steering, TargetSet, compile};
 use crate::health::Fleet;
-use crate::locate::{Builtin, LocateError, Mmdb, Stack};
+use crate::locate::{self, Builtin, LocateError, Stack};
 use crate::zone::{self, SteeredName, ZoneError, Zones};
 
 /// Why a snapshot cannot be answered from.
@@ -215,7 +215,7 @@ impl Tables {
 fn open(geo: &[PathBuf]) -> Result<Stack, LocateError> {
     let mut stack = Stack::new();
     for path in geo {
-        stack = stack.below(Mmdb::open(path)?);
+        stack = stack.below_opened(locate::open(path)?);
     }
     Ok(stack.below(Builtin::get()))
 }

@@ -1,6 +1,5 @@
 //! `isochrone hub`.
 
-use ::dns::locate::Mmdb;
 use anyhow::{Context as _, Result, bail};
 use controller::runtime::{Config, run as run_hub};
 
@@ -16,7 +15,7 @@ pub(super) async fn run(args: HubArgs) -> Result<()> {
     }
     // A database that is none would be refused by every DNS node, and with it every snapshot.
     for file in &args.geoip {
-        Mmdb::open(file).context("--geoip")?;
+        ::dns::locate::open(file).context("--geoip")?;
     }
     let config = Config {
         client: kube_client(&args.kube).await?,

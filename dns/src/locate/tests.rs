@@ -147,7 +147,7 @@ fn what_is_no_geo_database_is_refused_with_a_reason() {
     assert!(error(b"hello".to_vec()).contains("the-file is damaged or not of MaxMind's format"));
     let asn = database(4, 24, &[("1.0.0.0/8", Value::Map(vec![("asn", text("1"))]))]);
     assert!(error(asn).contains("the-file (test) names no place"));
-    let missing = Mmdb::open(std::path::Path::new("/nonexistent/x.mmdb")).unwrap_err();
+    let missing = Mmdb::open(Path::new("/nonexistent/x.mmdb")).unwrap_err();
     assert!(missing.to_string().contains("/nonexistent/x.mmdb"));
     // Cut anywhere, it is an error or still a database, never a panic.
     let whole = database(
