@@ -1,30 +1,20 @@
-//! The door of a cluster: an HTTP server that answers for the names its Ingresses and Services carry.
-//!
-//! It stands in for an ingress controller together with the pods behind it, which on fake nodes run nothing: it decides
-//! as a controller would, from watched objects, and answers in the place of the pod, saying who would have. A name
-//! nobody asked for is 404, one without a ready endpoint 503. Like a real one it goes on with what it knew when the API
-//! server is lost, and one that starts reads the objects before it listens.
+//! The door of a cluster ([`::ingress`]) as a process.
 //!
 //! It is a process of its own, the program `world-ingress`, so that it dies as a process does ([`Ingress::kill`] is a
 //! SIGKILL) and lives in the network of its site.
-//!
-//! Deliberately absent: TLS, proxying, path rewriting, ingress classes (every Ingress is served), weights.
-
-mod route;
-mod server;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ::ingress::{Door, Named};
 use anyhow::{Context, bail};
 
+use crate::clients;
 use crate::cluster::Cluster;
 use crate::process::{self, Launch, Process, log_tail};
-pub use server::serve;
 
-/// On a Service of type LoadBalancer: the host name that this Service answers for, without any Ingress.
-pub const HOST_ANNOTATION: &str = "isochrone.dev/host";
+pub use ::ingress::HOST_ANNOTATION;
 
 /// The file name of the program.
 const PROGRAM: &str = "world-ingress";
@@ -149,4 +139,25 @@ fn program() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("asking for the path of this program")?;
     let found = own.ancestors().skip(1).take(2).map(|dir| dir.join(PROGRAM)).find(|path| path.is_file());
     found.with_context(|| format!("there is no {PROGRAM} beside {}: run `cargo build -p world`", own.display()))
+}
+
+/// What the program does: it opens the door of the cluster behind a kubeconfig, after its objects were read once, writes
+/// the address to the file `ready`, and serves for ever.
+///
+/// # Errors
+/// When the kubeconfig is of no use, or the address is taken or not allowed.
+pub async fn serve(kubeconfig: &Path, spec: IngressSpec, ready: &Path) -> anyhow::Result<()> {
+    let client = clients::by_file(kubeconfig).await?;
+    let wanted = SocketAddr::from((spec.address, spec.port));
+    let named = Named { cluster: spec.cluster.clone(), region: spec.region };
+    let door = Door::new(&client, named).await.with_context(|| format!("reading the objects of {}", spec.cluster))?;
+    // It sets SO_REUSEADDR, so that a revived door does not wait for old connections to expire.
+    let listener = tokio::net::TcpListener::bind(wanted).await;
+    let listener = listener.with_context(|| format!("opening the ingress of {} at {wanted}", spec.cluster))?;
+    let address = listener.local_addr().context("asking for the address")?;
+    // Whole or not at all: who waits for it may look at any time.
+    let draft = ready.with_extension("draft");
+    std::fs::write(&draft, address.to_string()).with_context(|| format!("writing {}", draft.display()))?;
+    std::fs::rename(&draft, ready).with_context(|| format!("writing {}", ready.display()))?;
+    door.serve(listener, std::future::pending()).await.context("serving")
 }

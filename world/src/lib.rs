@@ -40,7 +40,6 @@ mod process;
 pub mod resolver;
 mod scheduler;
 pub mod system;
-mod watch;
 
 pub use assets::{Assets, assets_from_env};
 pub use cluster::{Cluster, ClusterSpec, Component};

@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use ingress::watch;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Patch, PatchParams};
@@ -13,8 +14,6 @@ use kube::runtime::reflector::Lookup as _;
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::task::JoinSet;
-
-use crate::watch;
 
 /// The task that fills addresses; it ends when this is dropped.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ mod quantity;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ingress::watch;
 use k8s_openapi::api::core::v1::{
     Binding, Container, Node, NodeSelectorRequirement, NodeSelectorTerm, ObjectReference, Pod, PodSpec, Taint,
     Toleration,
@@ -23,8 +24,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
-
-use crate::watch;
 
 /// Schedules for as long as it is polled.
 pub(crate) async fn run(client: Client) {

@@ -8,9 +8,8 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::api::networking::v1::{Ingress, IngressBackend, IngressRule};
 use kube::ResourceExt as _;
-use kube::core::PartialObjectMeta;
 
-use super::HOST_ANNOTATION;
+use crate::HOST_ANNOTATION;
 
 /// The label whose value an answer gives as its version.
 const VERSION_LABEL: &str = "app.kubernetes.io/version";
@@ -21,14 +20,15 @@ pub(super) struct Seen {
     pub(super) ingresses: Vec<Arc<Ingress>>,
     pub(super) services: Vec<Arc<Service>>,
     pub(super) slices: Vec<Arc<EndpointSlice>>,
-    pub(super) pods: Vec<Arc<PartialObjectMeta<Pod>>>,
+    pub(super) pods: Vec<Arc<Pod>>,
     pub(super) deployments: Vec<Arc<Deployment>>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Outcome {
-    /// A ready pod of this Service (`namespace/name`) would answer, of this version when it has the label.
-    Served { service: String, version: Option<String> },
+    /// This ready pod of this Service (`namespace/name`) would answer, of this version when it has the label. No pod
+    /// where the endpoint names none.
+    Served { service: String, version: Option<String>, pod: Option<Arc<Pod>> },
     /// The name is known, but nobody is there.
     NoEndpoint { service: String },
     /// The name or the path is unknown.
@@ -54,7 +54,10 @@ impl Seen {
         let service = format!("{namespace}/{name}");
         let ready = self.ready_pod(&namespace, &name);
         match ready.filter(|_| self.services.iter().any(|service| is(service.as_ref(), &namespace, &name))) {
-            Some(pod) => Outcome::Served { service, version: self.version(&namespace, pod.as_deref()) },
+            Some(name) => {
+                let pod = name.and_then(|name| self.pod(&namespace, &name));
+                Outcome::Served { service, version: self.version(&namespace, pod.as_deref()), pod }
+            }
             None => Outcome::NoEndpoint { service },
         }
     }
@@ -113,12 +116,16 @@ impl Seen {
         slices.flat_map(|slice| slice.endpoints.iter().flatten()).filter(ready).map(pod).min()
     }
 
+    fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        let is = |pod: &&Arc<Pod>| {
+            pod.metadata.namespace.as_deref() == Some(namespace) && pod.metadata.name.as_deref() == Some(name)
+        };
+        self.pods.iter().find(is).cloned()
+    }
+
     /// The pod's own label, else that of a Deployment whose selector takes the pod.
-    fn version(&self, namespace: &str, pod: Option<&str>) -> Option<String> {
-        let pod = self.pods.iter().find(|seen| {
-            seen.metadata.namespace.as_deref() == Some(namespace) && seen.metadata.name.as_deref() == pod
-        })?;
-        let labels = pod.labels();
+    fn version(&self, namespace: &str, pod: Option<&Pod>) -> Option<String> {
+        let labels = pod?.labels();
         let owner = || {
             self.deployments
                 .iter()

@@ -10,13 +10,14 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
 /// One item per change of a store, errors included; it never ends.
-pub(crate) type Changes = Pin<Box<dyn Stream<Item = ()> + Send>>;
+pub type Changes = Pin<Box<dyn Stream<Item = ()> + Send>>;
 
-/// A store of all objects of a kind (or of their metadata, with `PartialObjectMeta`), and the stream that keeps it current and so must be polled.
+/// A store of all objects of a kind (or of their metadata, with `PartialObjectMeta`), and the stream that keeps it
+/// current and so must be polled.
 ///
 /// A lost API server is asked again with growing pauses of at most 30 s (the watcher's default); the store keeps what
 /// it had, as every Kubernetes client does.
-pub(crate) fn objects<K>(api: Api<K>) -> (Store<K>, Changes)
+pub fn objects<K>(api: Api<K>) -> (Store<K>, Changes)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
@@ -26,7 +27,7 @@ where
 }
 
 /// Waits for a change, then takes all that is already there: one pass of the caller serves a burst.
-pub(crate) async fn changed(changes: &mut (impl Stream<Item = ()> + Unpin)) {
+pub async fn changed(changes: &mut (impl Stream<Item = ()> + Unpin)) {
     if changes.next().await.is_none() {
         // A stream of watches has no end; were there one, waiting is right: nothing will change any more.
         std::future::pending::<()>().await;
@@ -36,6 +37,6 @@ pub(crate) async fn changed(changes: &mut (impl Stream<Item = ()> + Unpin)) {
 
 fn told<T>(event: Result<T, watcher::Error>) {
     if let Err(error) = event {
-        tracing::debug!(error = &error as &dyn std::error::Error, "a watch of the rig failed and is tried again");
+        tracing::debug!(error = &error as &dyn std::error::Error, "a watch failed and is tried again");
     }
 }

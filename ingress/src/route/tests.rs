@@ -37,7 +37,7 @@ fn rule(host: &str, paths: &[(&str, &str, &str)]) -> Value {
     json!({ "host": host, "http": { "paths": paths.iter().map(path).collect::<Vec<_>>() } })
 }
 
-fn pod(name: &str, labels: Value) -> Arc<PartialObjectMeta<Pod>> {
+fn pod(name: &str, labels: Value) -> Arc<Pod> {
     let metadata = json!({ "namespace": "shop", "name": name, "labels": labels });
     object(json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata }))
 }
