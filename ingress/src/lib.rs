@@ -7,17 +7,20 @@
 //! the API server is lost, and one that starts reads the objects before it listens.
 //!
 //! * `route`: which Service answers. `site`: the files that its pod has. [`server`]: the HTTP side.
+//! * [`load_balancer`]: says in their statuses that Services and Ingresses are reached here.
 //! * [`watch`]: objects of a cluster, kept current.
 //!
 //! Deliberately absent: TLS, proxying, path rewriting, ingress classes (every Ingress is served), weights.
 
 #![forbid(unsafe_code)]
 
+pub mod load_balancer;
 mod route;
 pub mod server;
 mod site;
 pub mod watch;
 
+pub use load_balancer::LoadBalancer;
 pub use server::{Door, Named};
 
 /// On a Service of type LoadBalancer: the host name that this Service answers for, without any Ingress.

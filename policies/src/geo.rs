@@ -35,8 +35,9 @@ impl Coordinates {
     ///
     /// # Errors
     /// When a number is not finite, or beyond ±90 and ±180.
-    pub fn new(latitude: f64, longitude: f64) -> Result<Self, CoordinatesError> {
-        if (-90.0..=90.0).contains(&latitude) && (-180.0..=180.0).contains(&longitude) {
+    pub const fn new(latitude: f64, longitude: f64) -> Result<Self, CoordinatesError> {
+        // Not a number is neither more nor less than anything.
+        if latitude.abs() <= 90.0 && longitude.abs() <= 180.0 {
             // Adding zero turns -0.0 into 0.0, so that equal places are equal bits.
             Ok(Self { latitude: latitude + 0.0, longitude: longitude + 0.0 })
         } else {

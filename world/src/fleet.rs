@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use futures::future::try_join_all;
+use ingress::LoadBalancer;
 use tempfile::TempDir;
 
 use crate::assets::Assets;
 use crate::cluster::{Cluster, ClusterSpec, Component};
 use crate::ingress::{Ingress, IngressSpec};
-use crate::load_balancer::LoadBalancer;
 use crate::network::{Faults, HUB, Namespaces, Network, Places, net_argument};
 
 /// Places for members, in the order in which worlds use them: name, region, city, latitude, longitude.

@@ -17,7 +17,7 @@
 //! * [`assets`] — the directory of the five programs.
 //! * [`cluster`] — one cluster: start, use, kill, freeze, revive, stop; `process` and `clients` serve it.
 //! * `scheduler` — binds pods to nodes, by a subset of the rules of kube-scheduler.
-//! * [`load_balancer`], [`ingress`] — what stands in for the cloud.
+//! * [`ingress`] — the door of a cluster as a process; the rest of the crate `ingress` stands in for the cloud, too.
 //! * [`network`] — sites, their addresses, and packets that vanish between them.
 //! * [`fleet`] — the hub and the members, and where they are.
 //! * [`system`] — the product in such a world, as processes with the rights that it ships; [`demo`] —
@@ -34,7 +34,6 @@ pub mod demo;
 pub mod failover;
 pub mod fleet;
 pub mod ingress;
-pub mod load_balancer;
 pub mod network;
 mod process;
 pub mod resolver;
@@ -45,6 +44,5 @@ pub use assets::{Assets, assets_from_env};
 pub use cluster::{Cluster, ClusterSpec, Component};
 pub use fleet::{Member, MemberSpec, World, WorldSpec};
 pub use ingress::{Ingress, IngressSpec};
-pub use load_balancer::LoadBalancer;
 pub use network::{Cut, Faults, Network, Place};
 pub use system::System;

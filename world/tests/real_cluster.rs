@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use ingress::LoadBalancer;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -15,9 +16,7 @@ use kube::api::ListParams;
 use kube::runtime::wait::{await_condition, conditions};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use world::{
-    Assets, Cluster, ClusterSpec, Component, Ingress, IngressSpec, LoadBalancer, World, WorldSpec, assets_from_env,
-};
+use world::{Assets, Cluster, ClusterSpec, Component, Ingress, IngressSpec, World, WorldSpec, assets_from_env};
 
 const SHOP: &str = r#"
 apiVersion: apps/v1

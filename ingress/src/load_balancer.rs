@@ -1,12 +1,11 @@
 //! Gives Services of type LoadBalancer and Ingresses the address of their cluster, as a cloud's controller would.
 //!
-//! A bare API server leaves `status.loadBalancer` empty for ever. All objects of a cluster get one address: the rig has
-//! one door per cluster. A Service with a `loadBalancerClass` belongs to another controller and is left alone, as the
+//! A bare API server leaves `status.loadBalancer` empty for ever. All objects of a cluster get one address: there is
+//! one door for each cluster. A Service with a `loadBalancerClass` belongs to another controller and is left alone, as the
 //! Kubernetes API says.
 
 use std::net::IpAddr;
 
-use ingress::watch;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Patch, PatchParams};
@@ -14,6 +13,8 @@ use kube::runtime::reflector::Lookup as _;
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::task::JoinSet;
+
+use crate::watch;
 
 /// The task that fills addresses; it ends when this is dropped.
 #[derive(Debug)]

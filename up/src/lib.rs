@@ -1,0 +1,4 @@
+//! up
+
+pub mod network;
+pub mod spec;
