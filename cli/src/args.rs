@@ -30,6 +30,10 @@ pub(crate) enum LogFormat {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
+    /// Start a whole world in this process, to try things in: a hub, three regions, DNS nodes and users, on loopback.
+    Up(UpArgs),
+    /// Stop and start regions of that world, cut them off from the hub, and see who is served where.
+    World(WorldArgs),
     /// Print the CustomResourceDefinitions: isochrone crds | kubectl apply --server-side -f -
     Crds,
     /// Print what a role needs in its cluster: namespace, service account, least rights, deployment.
@@ -50,6 +54,58 @@ pub(crate) enum Command {
     /// Try the system in a virtual world; nothing real is touched.
     #[command(subcommand)]
     Sim(SimCommand),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct UpArgs {
+    /// Describes another world: regions, users, latencies, faults by time.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Show regions, users and what happens as it changes, on the whole terminal.
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct WorldArgs {
+    /// Where the world is; another only where it was described with another network.
+    #[arg(long, global = true, default_value_t = up::control::DEFAULT_WORLD, value_name = "HOST:PORT")]
+    pub(crate) world: SocketAddr,
+    #[command(subcommand)]
+    pub(crate) command: WorldCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum WorldCommand {
+    /// Show regions, and where the users of each city are sent.
+    Status {
+        /// How it looks.
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Let a region fall silent: nothing goes in or out any more.
+    Stop {
+        /// Its cluster's name.
+        region: String,
+        /// Lead its users away first, so that no request fails.
+        #[arg(long)]
+        graceful: bool,
+    },
+    /// Let a stopped region return.
+    Start {
+        /// Its cluster's name.
+        region: String,
+    },
+    /// Cut the way between a region and the hub.
+    Partition {
+        /// Its cluster's name.
+        region: String,
+    },
+    /// Mend the way between a region and the hub.
+    Heal {
+        /// Its cluster's name.
+        region: String,
+    },
 }
 
 #[derive(clap::Args, Debug)]

@@ -8,6 +8,8 @@ mod hub;
 mod print;
 mod sim;
 mod status;
+mod up;
+mod world;
 
 use anyhow::{Context as _, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -24,6 +26,8 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         matches!(args.command, Command::Hub(_) | Command::Agent(_) | Command::Dns(_)),
     );
     match args.command {
+        Command::Up(args) => up::run(args).await,
+        Command::World(args) => world::run(args).await,
         Command::Crds => print::yaml_documents(&api::v1alpha1::crds()),
         Command::Manifests(args) => print::yaml_documents(&match args.role {
             Role::Hub => controller::manifests::hub(&args.namespace, &args.image),

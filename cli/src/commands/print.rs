@@ -17,6 +17,11 @@ pub(super) fn text(text: &str) -> Result<()> {
     }
 }
 
+/// Puts `text` on the whole terminal, in place of what was there (ECMA-48: cursor home, erase below).
+pub(super) fn screen(content: &str) -> Result<()> {
+    text(&format!("\x1b[2J\x1b[H{content}"))
+}
+
 /// Writes each value as a YAML document.
 pub(super) fn yaml_documents<T: Serialize>(values: &[T]) -> Result<()> {
     let mut all = String::new();

@@ -163,8 +163,8 @@ fn geo_databases_come_first_and_go_with_the_last_snapshot_that_names_them() {
 
     // A database that is none is refused by name; what is served stays.
     let mut wrong = snapshot(1, 2);
-    wrong.geo.push(wire::digest(b"none"));
-    store.put_geo(&wrong.geo[0], b"none").unwrap();
+    wrong.geo.push(wire::digest(b"\xff"));
+    store.put_geo(&wrong.geo[0], b"\xff").unwrap();
     let refused = offer(&store, &wrong).unwrap_err();
     assert!(chain(&refused).contains("not of MaxMind's format"), "{}", chain(&refused));
     assert_eq!(serving(&store), (1, 1));
@@ -206,7 +206,7 @@ fn a_damaged_database_makes_room_for_a_whole_one() {
     let named = |number| Snapshot { geo: vec![digest.clone()], ..snapshot(1, number) };
     store.put_geo(&digest, &geo).unwrap();
     let _ = offer(&store, &named(1)).unwrap();
-    for damaged in [&b"none"[..], &geo[..geo.len() / 2]] {
+    for damaged in [&b"none"[..], b"\xff", &geo[..geo.len() / 2]] {
         fs::write(geo_path(directory.path(), &digest), damaged).unwrap();
         let (store, errors) = Store::open(directory.path(), "node-1");
         assert!(errors.is_empty() && serving(&store).1 > 0, "{errors:?}");
