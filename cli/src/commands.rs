@@ -20,11 +20,15 @@ use crate::args::{Args, ClusterCommand, Command, DnsCommand, KubeArgs, LogFormat
 
 /// Runs what was asked for.
 pub(crate) async fn run(args: Args) -> Result<()> {
-    log_to_stderr(
-        args.log_format,
-        args.verbose,
-        matches!(args.command, Command::Hub(_) | Command::Agent(_) | Command::Dns(_)),
-    );
+    let default = if matches!(args.command, Command::Hub(_) | Command::Agent(_) | Command::Dns(_)) {
+        "info,quinn=warn,rustls=warn,kube=warn"
+    } else if matches!(args.command, Command::Up(_)) {
+        // It tells what happens in its own words, and faults are what it is for.
+        "error,kube_client=off"
+    } else {
+        "warn"
+    };
+    log_to_stderr(args.log_format, args.verbose, default);
     match args.command {
         Command::Up(args) => up::run(args).await,
         Command::World(args) => world::run(args).await,
@@ -52,12 +56,11 @@ pub(crate) async fn run(args: Args) -> Result<()> {
 }
 
 /// Data goes to stdout, logs to stderr: roles say what they do, other commands only what goes wrong.
-fn log_to_stderr(format: LogFormat, verbose: u8, role: bool) {
-    let default = match (verbose, role) {
-        (0, true) => "info,quinn=warn,rustls=warn,kube=warn",
-        (0, false) => "warn",
-        (1, _) => "debug,quinn=info,rustls=info,hyper_util=info,h2=info",
-        (_, _) => "trace",
+fn log_to_stderr(format: LogFormat, verbose: u8, default: &str) {
+    let default = match verbose {
+        0 => default,
+        1 => "debug,quinn=info,rustls=info,hyper_util=info,h2=info",
+        _ => "trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -16,6 +16,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use policies::id::{AppId, ClusterId, RegionId};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tunnel::identity::{Revocation, Role};
 
 use crate::core::Seen;
@@ -23,7 +24,7 @@ use crate::credentials::{LABEL_NAME, LABEL_REGION, LABEL_ROLE};
 use crate::orphans::Orphans;
 use crate::revocation;
 
-/// Live copies of every kind that the hub reads.
+/// Live copies of every kind that the hub reads. Dropping them ends their watches.
 pub struct Observed {
     clusters: Store<Cluster>,
     apps: Store<App>,
@@ -35,6 +36,7 @@ pub struct Observed {
     orphans: (Orphans<ClusterId>, Orphans<AppId>, Orphans<String>),
     tokens: Store<PartialObjectMeta<Secret>>,
     revocations: Store<PartialObjectMeta<ConfigMap>>,
+    _watches: JoinSet<()>,
 }
 
 impl Observed {
@@ -42,24 +44,28 @@ impl Observed {
     pub fn start(client: &Client, namespace: &str, changed: &Arc<Notify>) -> Self {
         let nodes = watcher::Config::default().labels(&format!("{LABEL_ROLE}={}", Role::Dns));
         let named = |plural| watcher::Config::default().fields(&format!("metadata.name={plural}.isochrone.dev"));
-        let definition = |plural| watch(Api::all(client.clone()), named(plural), changed);
+        let mut watches = JoinSet::new();
+        let tasks = &mut watches;
+        let mut definition = |plural| watch(Api::all(client.clone()), named(plural), changed, tasks);
+        let (crds, other_crds) = (definition("apps"), ["clusters", "regionpolicies", "dnszones"].map(definition));
         let revoked = watcher::Config::default().labels(revocation::LABEL);
         Self {
-            clusters: watch(Api::all(client.clone()), watcher::Config::default(), changed),
-            apps: watch(Api::all(client.clone()), watcher::Config::default(), changed),
-            policies: watch(Api::all(client.clone()), watcher::Config::default(), changed),
-            zones: watch(Api::all(client.clone()), watcher::Config::default(), changed),
-            crds: definition("apps"),
-            other_crds: ["clusters", "regionpolicies", "dnszones"].map(definition),
+            clusters: watch(Api::all(client.clone()), watcher::Config::default(), changed, tasks),
+            apps: watch(Api::all(client.clone()), watcher::Config::default(), changed, tasks),
+            policies: watch(Api::all(client.clone()), watcher::Config::default(), changed, tasks),
+            zones: watch(Api::all(client.clone()), watcher::Config::default(), changed, tasks),
+            crds,
+            other_crds,
             orphans: <_>::default(),
-            tokens: watch(Api::namespaced(client.clone(), namespace), nodes, changed),
-            revocations: watch(Api::namespaced(client.clone(), namespace), revoked, changed),
+            tokens: watch(Api::namespaced(client.clone(), namespace), nodes, changed, tasks),
+            revocations: watch(Api::namespaced(client.clone(), namespace), revoked, changed, tasks),
+            _watches: watches,
         }
     }
 
     /// Waits until every kind was listed once: before that, nothing may be decided.
     pub async fn ready(&self) {
-        let Self { clusters, apps, policies, zones, crds, tokens, revocations, other_crds: _, orphans: _ } = self;
+        let Self { clusters, apps, policies, zones, crds, tokens, revocations, other_crds: _, orphans: _, _watches: _ } = self;
         let declared = async { tokio::join!(ready(clusters), ready(apps), ready(policies), ready(zones)) };
         tokio::join!(declared, ready(crds), ready(tokens), ready(revocations));
     }
@@ -129,7 +135,7 @@ where
     store.state().into_iter().map(|object| (key(&object), K::clone(&object))).collect()
 }
 
-fn watch<K>(api: Api<K>, config: watcher::Config, changed: &Arc<Notify>) -> Store<K>
+fn watch<K>(api: Api<K>, config: watcher::Config, changed: &Arc<Notify>, tasks: &mut JoinSet<()>) -> Store<K>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Default + Eq + std::hash::Hash + Clone + Send + Sync,
@@ -137,7 +143,7 @@ where
     let (reader, writer) = reflector::store();
     let changed = Arc::clone(changed);
     let stream = watcher(api, config).default_backoff().reflect(writer);
-    tokio::spawn(async move {
+    tasks.spawn(async move {
         let mut stream = std::pin::pin!(stream);
         while let Some(event) = stream.next().await {
             match event {

@@ -171,6 +171,11 @@ impl Observer {
         self.looked.subscribe()
     }
 
+    /// Forgets what happened until now.
+    pub(crate) fn begin_anew(&self) {
+        self.looked.send_modify(|looked| looked.state.events.clear());
+    }
+
     /// Something happened that nobody would see.
     pub(crate) fn tell(&self, what: &str) {
         self.looked.send_modify(|looked| tell(&mut looked.state.events, what.to_owned()));

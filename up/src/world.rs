@@ -162,7 +162,8 @@ impl World {
             }
             ended = world.ended() => return Err(ended),
         }
-        world.observer.tell("everybody is served by the nearest region");
+        // How it came about was no event.
+        world.observer.begin_anew();
         world.tasks.spawn(control::serve(control, Arc::downgrade(&world), world.stop.front.clone()));
         world.tasks.spawn(faults(world.spec.clone(), Arc::downgrade(&world), world.stop.front.clone()));
         Ok(world)
