@@ -65,7 +65,8 @@ impl Observed {
 
     /// Waits until every kind was listed once: before that, nothing may be decided.
     pub async fn ready(&self) {
-        let Self { clusters, apps, policies, zones, crds, tokens, revocations, other_crds: _, orphans: _, _watches: _ } = self;
+        let Self { clusters, apps, policies, zones, crds, tokens, revocations, other_crds: _, orphans: _, _watches: _ } =
+            self;
         let declared = async { tokio::join!(ready(clusters), ready(apps), ready(policies), ready(zones)) };
         tokio::join!(declared, ready(crds), ready(tokens), ready(revocations));
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kubeworld::Options;
-use kubeworld::cluster::ClusterSpec;
+use kubeworld::cluster::{ClusterError, ClusterSpec};
 use kubeworld::controllers::Settings;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::addresses::Addresses;
 use crate::spec::Region;
+use crate::world::taken;
 
 /// How long the tokens of service accounts are good: no world lives that long.
 const TOKEN_SECONDS: u64 = 365 * 24 * 3600;
@@ -51,7 +52,11 @@ impl Cluster {
             options: Options { seed: seed(name), ..Options::default() },
             settings,
         };
-        let inner = kubeworld::cluster::Cluster::start(spec, Arc::new(Timestamp::now)).await?;
+        let started = kubeworld::cluster::Cluster::start(spec, Arc::new(Timestamp::now)).await;
+        let inner = started.map_err(|error| match error {
+            ClusterError::Listen { address, source, .. } => anyhow::Error::new(source).context(taken("TCP", address)),
+            ClusterError::Certificates { .. } | ClusterError::Token { .. } => error.into(),
+        })?;
         let inside = format!("https://{}", api.server);
         let client = Client::try_from(config(inner.admin_kubeconfig(), &inside).await?)?;
         Ok(Self { inner, inside, client })
@@ -84,7 +89,7 @@ impl Cluster {
         let named = Named { cluster: region.name.clone(), region: region.region.clone() };
         let door = Door::new(&self.client, named).await.context("reading the objects of the cluster")?;
         let address = at.door().server;
-        let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+        let listener = TcpListener::bind(address).await.with_context(|| taken("TCP", address))?;
         let stop = stop.clone();
         tasks.spawn(async move {
             // Requests that are under way when the world ends are nobody's any more.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Weak;
 
 use anyhow::{Context as _, Result, bail};
-use axum::extract::{Path, Request, State as Shared};
+use axum::extract::{Request, State as Shared};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
@@ -33,9 +33,11 @@ pub const DEFAULT_WORLD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(1
 /// The content type of what changes anything.
 const JSON: &str = "application/json";
 
-/// How something is done.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct How {
+/// What is to be done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Wish {
+    act: Act,
+    region: String,
     /// Users are led away first.
     #[serde(default)]
     gracefully: bool,
@@ -56,7 +58,7 @@ pub(crate) async fn serve(listener: TcpListener, world: Weak<World>, stop: Cance
     let Ok(address) = listener.local_addr() else { return };
     let router = Router::new()
         .route("/state", get(state))
-        .route("/regions/{region}/{act}", post(act))
+        .route("/act", post(act))
         .layer(from_fn_with_state(address, guarded))
         .with_state(world);
     tokio::select! {
@@ -96,13 +98,9 @@ fn refusal(address: SocketAddr, method: &Method, headers: &HeaderMap) -> Option<
     (changes && !is(header::CONTENT_TYPE, JSON)).then(|| (StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("send {JSON}\n")))
 }
 
-async fn act(
-    Shared(world): Shared<Weak<World>>,
-    Path((region, act)): Path<(String, Act)>,
-    Json(how): Json<How>,
-) -> Response {
+async fn act(Shared(world): Shared<Weak<World>>, Json(wish): Json<Wish>) -> Response {
     let Some(world) = world.upgrade() else { return ended() };
-    match world.act(act, &region, how.gracefully).await {
+    match world.act(wish.act, &wish.region, wish.gracefully).await {
         Ok(said) => said.into_response(),
         Err(error) => (StatusCode::CONFLICT, format!("{error:#}")).into_response(),
     }
@@ -133,10 +131,8 @@ impl Asker {
     /// # Errors
     /// When no world runs there, or it refuses; the text says why.
     pub async fn act(self, act: Act, region: &str, gracefully: bool) -> Result<String> {
-        let act = serde_json::to_value(act)?;
-        let path = format!("/regions/{region}/{}", act.as_str().unwrap_or_default());
-        let how = serde_json::to_vec(&How { gracefully })?;
-        Ok(String::from_utf8_lossy(&self.ask("POST", &path, how).await?).into_owned())
+        let wish = serde_json::to_vec(&Wish { act, region: region.to_owned(), gracefully })?;
+        Ok(String::from_utf8_lossy(&self.ask("POST", "/act", wish).await?).into_owned())
     }
 
     async fn ask(self, method: &str, path: &str, body: Vec<u8>) -> Result<Bytes> {
@@ -146,7 +142,7 @@ impl Asker {
             .uri(format!("http://{}{path}", self.address))
             .header(header::CONTENT_TYPE, JSON)
             .body(Full::from(body))
-            .context("a region's name has letters, digits and '-' alone")?;
+            .context("making a request")?;
         let nobody =
             || format!("no world runs at {}: start one by `isochrone up`, or write --world HOST:PORT", self.address);
         let response = client.request(request).await.with_context(nobody)?;

@@ -111,6 +111,8 @@ impl World {
     /// When an address is taken or not there, or a part does not start; the text says which, and what to do.
     pub async fn start(spec: Spec, say: &(dyn Fn(&str) + Sync)) -> Result<Arc<Self>> {
         check_addresses(&spec)?;
+        // First, since another world has it most likely.
+        let control = control::bind(Addresses::hub(&spec).control()).await?;
         let dir = tempfile::Builder::new().prefix("isochrone-up-").tempdir().context("making a directory")?;
         let spec = Arc::new(spec);
         let network = network(&spec);
@@ -144,7 +146,6 @@ impl World {
         say("an app in all regions");
         apply::yaml(hub.client(), SHOP).await?;
         let observer = Observer::start(spec.clone(), network.clone(), hub.client().clone(), &tasks, &stop.front);
-        let control = control::bind(Addresses::hub(&spec).control()).await?;
         let world = Arc::new(Self {
             spec,
             network,
@@ -493,7 +494,7 @@ impl Changes {
     }
 }
 
-fn taken(transport: &str, address: std::net::SocketAddr) -> String {
+pub(crate) fn taken(transport: &str, address: std::net::SocketAddr) -> String {
     format!(
         "cannot listen on {transport} {address}: end what listens there, or describe a world with other ports or another \
          network (--config)"

@@ -11,6 +11,7 @@ mod disk;
 mod failover;
 mod garbage;
 mod lifecycle;
+mod up;
 mod upkeep;
 
 /// The binary under test.
