@@ -4,6 +4,7 @@
 //! says goes to standard error; standard output carries only what another program may want to read.
 
 mod bench;
+mod docs;
 mod geo;
 mod kube;
 mod kubeworld;
@@ -38,6 +39,8 @@ enum Task {
     Geo(geo::Args),
     /// Record what a real API server says of itself: schemas, discovery, columns, roles, the shape of protobuf bodies.
     KubeworldData,
+    /// Write the reference of our kinds, docs/policies.md.
+    Docs,
     /// Put known faults into the rules, and demand that the simulator finds each of them.
     Mutations(mutations::Options),
     /// Run all tests, with everything they need.
@@ -49,7 +52,13 @@ fn main() -> ExitCode {
     let quiet = match task {
         // What is killed there is missed by the rig's own watches, loudly.
         Task::Bench(_) => "warn,kube_client=off,kube_runtime=off",
-        Task::Kube | Task::World(_) | Task::Geo(_) | Task::KubeworldData | Task::Mutations(_) | Task::Test(_) => "warn",
+        Task::Kube
+        | Task::World(_)
+        | Task::Geo(_)
+        | Task::KubeworldData
+        | Task::Docs
+        | Task::Mutations(_)
+        | Task::Test(_) => "warn",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet.into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -59,6 +68,7 @@ fn main() -> ExitCode {
         Task::Bench(bench) => bench::run(&bench),
         Task::Geo(args) => geo::run(&test::workspace(), &args),
         Task::KubeworldData => kubeworld::run(&test::workspace()),
+        Task::Docs => docs::run(&test::workspace()),
         Task::Mutations(options) => return mutations::run(&options).unwrap_or_else(fail),
         Task::Test(options) => return test::run(&options).unwrap_or_else(fail),
     };

@@ -5,7 +5,6 @@ mod custom;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -217,13 +216,15 @@ async fn watchers_recover() -> anyhow::Result<()> {
     let (reader, writer) = reflector::store();
     // Each watch of it lasts a second, and then it comes back with what it saw last.
     let events = watcher(api.clone(), watcher::Config::default().disable_bookmarks().timeout(1));
-    let (restarts, expired) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    // How often it began anew, and how often the past was gone; each event is told.
+    let (told, mut heard) = tokio::sync::watch::channel((0, 0));
     let watching = tokio::spawn({
-        let (restarts, expired) = (restarts.clone(), expired.clone());
         events.default_backoff().reflect(writer).for_each(move |event| {
             match event {
-                Ok(Event::Init) => _ = restarts.fetch_add(1, Ordering::SeqCst),
-                Ok(Event::Apply(_) | Event::Delete(_) | Event::InitApply(_) | Event::InitDone) => {}
+                Ok(Event::Init) => told.send_modify(|(restarts, _)| *restarts += 1),
+                Ok(Event::Apply(_) | Event::Delete(_) | Event::InitApply(_) | Event::InitDone) => {
+                    told.send_modify(|_| {})
+                }
                 Err(error) => {
                     let gone = match &error {
                         watcher::Error::WatchError(status) => status.code == 410,
@@ -234,7 +235,7 @@ async fn watchers_recover() -> anyhow::Result<()> {
                         | watcher::Error::NoResourceVersion => false,
                     };
                     assert!(gone, "{error}");
-                    expired.fetch_add(1, Ordering::SeqCst);
+                    told.send_modify(|(_, expired)| *expired += 1);
                 }
             }
             futures::future::ready(())
@@ -244,19 +245,12 @@ async fn watchers_recover() -> anyhow::Result<()> {
     let other: Api<Namespace> = Api::all(api.clone().into_client());
     within(async {
         // Others move on, then the past is forgotten: what the watcher saw last is in it.
-        for number in 0.. {
-            let made = Namespace { metadata: named(&format!("n{number}")), ..Namespace::default() };
-            other.create(&PostParams::default(), &made).await?;
-            world.api.compact();
-            if expired.load(Ordering::SeqCst) > 0 && restarts.load(Ordering::SeqCst) > 1 {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let made = Namespace { metadata: named("other"), ..Namespace::default() };
+        other.create(&PostParams::default(), &made).await?;
+        world.api.compact();
+        heard.wait_for(|(restarts, expired)| *expired > 0 && *restarts > 1).await?;
         api.create(&PostParams::default(), &config_map("b", "1")).await?;
-        while reader.state().len() < 2 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        heard.wait_for(|_| reader.state().len() == 2).await?;
         Ok::<_, anyhow::Error>(())
     })
     .await??;

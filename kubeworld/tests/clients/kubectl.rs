@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -243,9 +243,12 @@ impl Kubectl {
                     let _ = stdin.write_all(input.as_bytes());
                 });
             }
-            let text = scope.spawn(move || read(&mut out));
-            let errors = scope.spawn(move || read(&mut err));
-            let code = wait(&mut child)?;
+            // Each lets go of its end of the channel once the child has closed its pipe.
+            let (reading, read_all) = mpsc::channel::<()>();
+            let also_reading = reading.clone();
+            let text = scope.spawn(move || (read(&mut out), drop(reading)).0);
+            let errors = scope.spawn(move || (read(&mut err), drop(also_reading)).0);
+            let code = wait(&mut child, &read_all)?;
             let out = text.join().ok().context("reading the output")?;
             let mut err = errors.join().ok().context("reading the errors")?;
             if code.is_none() {
@@ -259,16 +262,17 @@ impl Kubectl {
     fn begin(&self, args: &[&str]) -> anyhow::Result<Running> {
         let mut child = self.command(args).stderr(Stdio::null()).spawn().context("starting kubectl")?;
         let out = child.stdout.take().context("no output")?;
-        let lines = Arc::new(Mutex::new(Vec::new()));
+        let shown = Arc::new(Shown::default());
         let reader = std::thread::spawn({
-            let lines = lines.clone();
+            let shown = shown.clone();
             move || {
                 for line in BufReader::new(out).lines().map_while(Result::ok) {
-                    lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                    shown.lines().push(line);
+                    shown.more.notify_all();
                 }
             }
         });
-        Ok(Running { child, lines, reader })
+        Ok(Running { child, shown, reader })
     }
 }
 
@@ -279,37 +283,41 @@ fn read(from: &mut dyn std::io::Read) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The exit code, or nothing for one that had to be killed.
-fn wait(child: &mut Child) -> anyhow::Result<Option<i32>> {
-    let started = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status.code());
-        }
-        if started.elapsed() > COMMAND_WITHIN {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        std::thread::sleep(Duration::from_millis(5));
+/// The exit code, once all was read of it, or nothing for one that had to be killed.
+fn wait(child: &mut Child, read_all: &mpsc::Receiver<()>) -> anyhow::Result<Option<i32>> {
+    if let Err(mpsc::RecvTimeoutError::Timeout) = read_all.recv_timeout(COMMAND_WITHIN) {
+        child.kill()?;
+        child.wait()?;
+        return Ok(None);
     }
+    Ok(child.wait()?.code())
 }
 
 /// A command that has begun.
 struct Running {
     child: Child,
-    lines: Arc<Mutex<Vec<String>>>,
+    shown: Arc<Shown>,
     reader: std::thread::JoinHandle<()>,
+}
+
+/// What it has shown, and a call for each line more.
+#[derive(Default)]
+struct Shown {
+    lines: Mutex<Vec<String>>,
+    more: Condvar,
+}
+
+impl Shown {
+    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Running {
     /// Waits for what it shows, for a while.
     fn until(&self, enough: impl Fn(&[String]) -> bool) {
-        let started = Instant::now();
-        while !enough(&self.lines.lock().unwrap_or_else(PoisonError::into_inner)) && started.elapsed() < COMMAND_WITHIN
-        {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        // One that shows too little shows in what it is compared with.
+        let _ = self.shown.more.wait_timeout_while(self.shown.lines(), COMMAND_WITHIN, |lines| !enough(lines));
     }
 
     /// Ends it and says what it showed.
@@ -317,7 +325,7 @@ impl Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = self.reader.join();
-        std::mem::take(&mut self.lines.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.shown.lines())
     }
 }
 

@@ -1,0 +1,87 @@
+//! A thousand watches that wait: each hears of what happens, none is in the way of others, and a server that stops does
+//! not wait for them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use jiff::Timestamp;
+use kubeworld::serve::{Config, Server};
+use kubeworld::{Api, Options, User};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+
+/// As many as a client of Go opens over one connection before it opens the next.
+const STREAMS: usize = 100;
+const CONNECTIONS: usize = 10;
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+async fn connect(server: &Server) -> SendRequest<Full<Bytes>> {
+    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+async fn send(to: &mut SendRequest<Full<Bytes>>, method: &str, path: &str, body: Option<Value>) -> Response<Incoming> {
+    let body = body.map_or_else(Full::default, |body| Full::from(body.to_string()));
+    let request = Request::builder().method(method).uri(format!("http://world{path}"));
+    let request = request.header("content-type", "application/json").body(body).unwrap();
+    to.ready().await.unwrap();
+    to.send_request(request).await.unwrap()
+}
+
+async fn object(response: Response<Incoming>) -> Value {
+    serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
+}
+
+fn map(name: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name } })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_idle_watches_hear_what_happens_and_hold_nothing_up() {
+    let api = Api::new(Options::default(), Timestamp::now());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = Config { nobody: Some(User::admin()), ..Config::default() };
+    let server = Server::start(api, listener, config, Arc::new(Timestamp::now)).unwrap();
+    let mut writer = connect(&server).await;
+    let list = object(send(&mut writer, "GET", MAPS, None).await).await;
+    let version = list["metadata"]["resourceVersion"].as_str().unwrap();
+    let path = format!("{MAPS}?watch=true&resourceVersion={version}");
+
+    let mut watches = vec![];
+    for _ in 0..CONNECTIONS {
+        let mut connection = connect(&server).await;
+        for _ in 0..STREAMS {
+            let response = send(&mut connection, "GET", &path, None).await;
+            assert_eq!(response.status(), StatusCode::OK);
+            watches.push(response.into_body());
+        }
+    }
+    // What is not watched wakes nobody, and is answered as ever.
+    let other = send(&mut writer, "POST", "/api/v1/namespaces", Some(json!({ "metadata": { "name": "other" } }))).await;
+    assert_eq!(other.status(), StatusCode::CREATED);
+    for name in ["one", "two"] {
+        let created = send(&mut writer, "POST", MAPS, Some(map(name))).await;
+        assert_eq!(created.status(), StatusCode::CREATED);
+    }
+    for watch in &mut watches {
+        let mut heard = String::new();
+        while heard.lines().count() < 2 {
+            let frame = watch.frame().await.expect("the watch goes on").unwrap();
+            heard += std::str::from_utf8(&frame.into_data().unwrap()).unwrap();
+        }
+        let events: Vec<Value> = heard.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let names: Vec<_> = events.iter().map(|event| (&event["type"], &event["object"]["metadata"]["name"])).collect();
+        assert_eq!(names, [(&json!("ADDED"), &json!("one")), (&json!("ADDED"), &json!("two"))]);
+    }
+    server.stop().await;
+    for watch in &mut watches {
+        assert!(watch.frame().await.is_none_or(|frame| frame.is_err()), "a watch that goes on after its server");
+    }
+}
