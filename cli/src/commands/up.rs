@@ -90,6 +90,7 @@ fn view(state: &State, lines: &str) -> String {
     /// As many as leave room for the rest on a screen of some forty lines.
     const EVENTS: usize = 12;
     let events: Vec<String> = state.events.iter().rev().take(EVENTS).rev().map(said).collect();
-    let first: String = lines.lines().filter(|line| line.starts_with("export")).collect();
-    format!("{}\n{}\n\n{first}\nCtrl-C ends the world.\n", world::tables(state), events.join("\n"))
+    let to_paste = lines.lines().filter(|line| line.starts_with("export ") || line.contains(" world "));
+    let to_paste = to_paste.collect::<Vec<_>>().join("\n");
+    format!("{}\n{}\n\n{to_paste}\nCtrl-C ends the world.\n", world::tables(state), events.join("\n"))
 }
