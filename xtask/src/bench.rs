@@ -5,11 +5,14 @@
 
 mod delivery;
 mod failover;
+mod kubeworld;
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+
+pub(crate) use self::kubeworld::{ServeOptions, serve};
 
 /// What is measured.
 #[derive(clap::Subcommand)]
@@ -18,12 +21,15 @@ pub(crate) enum Bench {
     Failover(failover::Options),
     /// How long a change takes to the members, and whether one that is silent delays the others.
     Delivery(delivery::Options),
+    /// The Kubernetes API from memory beside a real one; in a release build: cargo run --release -p xtask -- bench …
+    Kubeworld(kubeworld::Options),
 }
 
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Failover(options) => failover::run(options),
         Bench::Delivery(options) => delivery::run(options),
+        Bench::Kubeworld(options) => kubeworld::run(options),
     }
 }
 

@@ -34,6 +34,9 @@ enum Task {
     /// Measure the whole system beside the figures that it is to reach.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Serve kubeworld to a bench, which starts this in a process of its own.
+    #[command(hide = true)]
+    ServeKubeworld(bench::ServeOptions),
     /// Make the country table that DNS nodes have built in.
     Geo(geo::Args),
     /// Record what a real API server says of itself: schemas, discovery, columns, roles, the shape of protobuf bodies.
@@ -49,7 +52,13 @@ fn main() -> ExitCode {
     let quiet = match task {
         // What is killed there is missed by the rig's own watches, loudly.
         Task::Bench(_) => "warn,kube_client=off,kube_runtime=off",
-        Task::Kube | Task::World(_) | Task::Geo(_) | Task::KubeworldData | Task::Mutations(_) | Task::Test(_) => "warn",
+        Task::Kube
+        | Task::World(_)
+        | Task::Geo(_)
+        | Task::KubeworldData
+        | Task::Mutations(_)
+        | Task::ServeKubeworld(_)
+        | Task::Test(_) => "warn",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet.into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -57,6 +66,7 @@ fn main() -> ExitCode {
         Task::Kube => kube::run(),
         Task::World(options) => world::run(&options),
         Task::Bench(bench) => bench::run(&bench),
+        Task::ServeKubeworld(options) => bench::serve(&options),
         Task::Geo(args) => geo::run(&test::workspace(), &args),
         Task::KubeworldData => kubeworld::run(&test::workspace()),
         Task::Mutations(options) => return mutations::run(&options).unwrap_or_else(fail),
