@@ -92,13 +92,14 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
     }
     let query = Query::of(request.uri().query().unwrap_or_default());
     let target = request::target(path);
-    let acting = authorize::impersonated(&api.state(), request, target.as_ref(), &query, user);
+    // Taken once for all questions: requests wait for each other at each taking.
+    let state = api.state();
+    let acting = authorize::impersonated(&state, request, target.as_ref(), &query, user);
     let user = match acting {
         Ok(user) => user,
         Err(status) => return Reply::Whole(refused(&status)),
     };
     let Some(mut target) = target else {
-        let state = api.state();
         let result = authorize::path(&state, &user, request.method(), path)
             .and_then(|()| discovery::answer(&state, request, path, &query));
         drop(state);
@@ -107,9 +108,10 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
             Err(status) => refused(&status),
         });
     };
-    let registry = api.state().registry.clone();
+    let registry = state.registry.clone();
+    let allowed = authorize::resource(&state, &user, request.method(), &target, &query);
+    drop(state);
     if !registry.has_version(&target.group, &target.version) {
-        let allowed = authorize::resource(&api.state(), &user, request.method(), &target, &query);
         return match allowed {
             // A group that is there without this version answers for itself.
             Ok(()) if Registry::built_in().groups().iter().any(|(group, _)| *group == target.group) => {
@@ -120,12 +122,12 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
         };
     }
     let found = registry.find(&target.group, &target.version, &target.plural).cloned();
-    let allowed = authorize::resource(&api.state(), &user, request.method(), &target, &query);
     if let Err(status) = allowed {
         return Reply::Whole(refused(&status));
     }
-    let of_customs = registry.of_version(&target.group, &target.version).all(|resource| resource.custom().is_some());
     let Some(resource) = found else {
+        let mut others = registry.of_version(&target.group, &target.version);
+        let of_customs = others.all(|resource| resource.custom().is_some());
         return Reply::Whole(if of_customs {
             plain(nowhere(), request.headers())
         } else {
@@ -182,9 +184,10 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
         };
     }
     let mut state = api.state();
-    let result = dispatch(&mut state, &call).and_then(|answer| render(&state, &call, answer));
+    let answer = dispatch(&mut state, &call);
+    // Others need not wait until ten thousand objects are put together.
     drop(state);
-    let mut response = match result {
+    let mut response = match answer.and_then(|answer| render(&call, answer)) {
         Ok(response) => response,
         Err(status) => refused(&status),
     };
@@ -381,7 +384,7 @@ pub(crate) fn include(query: &Query) -> Result<Include, Status> {
 }
 
 /// An answer about a resource, in the form that was asked for.
-fn render(state: &State, call: &Call<'_>, answer: Answer) -> Result<Response<Bytes>, Status> {
+fn render(call: &Call<'_>, answer: Answer) -> Result<Response<Bytes>, Status> {
     let resource = &call.resource;
     let accept = call.accept;
     Ok(match answer {
@@ -405,7 +408,7 @@ fn render(state: &State, call: &Call<'_>, answer: Answer) -> Result<Response<Byt
             let (body, kind) = negotiate::encode(&value, accept.yaml);
             respond(code, kind, body)
         }
-        Answer::List(list) => of_list(state, call, list)?,
+        Answer::List(list) => of_list(call, list)?,
         Answer::Scale(value) => {
             let table = accept.form == Form::Table;
             let shown = table.then(|| {
@@ -434,7 +437,7 @@ fn of_value(call: &Call<'_>, code: u16, value: &Value) -> Result<Response<Bytes>
     Ok(respond(code, kind, body))
 }
 
-fn of_list(_state: &State, call: &Call<'_>, list: List) -> Result<Response<Bytes>, Status> {
+fn of_list(call: &Call<'_>, list: List) -> Result<Response<Bytes>, Status> {
     let resource = &call.resource;
     if call.accept.one_object {
         let what = if resource.custom().is_some() {

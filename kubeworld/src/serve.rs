@@ -255,7 +255,9 @@ fn frames(
             let wait = until(watch.poll_timeout(), now);
             tokio::select! {
                 () = shared.stop.cancelled() => return None,
-                () = watch.changed() => {}
+                // Whoever is about to write goes first: what many write at once then goes out as one piece, where the
+                // sending of each by itself would cost more than all else.
+                () = watch.changed() => tokio::task::yield_now().await,
                 // In a time of its own a world wakes its watches by changes alone, and no later than this.
                 () = tokio::time::sleep(wait) => {}
             }
