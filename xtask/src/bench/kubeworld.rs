@@ -1,11 +1,12 @@
 //! `cargo xtask bench kubeworld`: the Kubernetes API from memory beside a real kube-apiserver with its etcd.
 //!
-//! All servers run in processes of their own on this machine, and one client asks each of them the same in the same way:
-//! over TLS, with HTTP/1.1 and a bearer token, with bodies made beforehand. Servers take turns, and each round begins with
-//! another one, so that what else the machine does hits all alike. The median of the rounds is told.
+//! All servers run in processes of their own on this machine, and one client asks each of them the same in the same
+//! way: over TLS, with HTTP/1.1 and a bearer token, with bodies made beforehand. Servers take turns, and each round
+//! begins with another one, so that what else the machine does hits all alike. The median of the rounds is told.
 //!
-//! Two figures for each measure, since the client shares the cores with the server: how much was done in a second, which
-//! the client bounds where the server is fast; and how much processor time the server spent on each, which it does not.
+//! Two figures for each measure, since the client shares the cores with the server: how much was done in a second,
+//! which the client bounds where the server is fast; and how much processor time the server spent on each, which it
+//! does not.
 
 mod client;
 mod load;
