@@ -47,7 +47,7 @@ pub(crate) fn before_create(state: &State, call: &Call<'_>, value: &mut Value) -
     let Some(namespace) = state.store.get("/namespaces", "", &call.namespace) else {
         return Err(Status::not_found("", "namespaces", &call.namespace));
     };
-    if namespace.value()["metadata"]["deletionTimestamp"].is_string() {
+    if namespace.mentions("deletionTimestamp") && namespace.value()["metadata"]["deletionTimestamp"].is_string() {
         let why =
             format!("unable to create new content in namespace {} because it is being terminated", call.namespace);
         let name = value["metadata"]["name"].as_str().unwrap_or_default();

@@ -11,6 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::access::Access;
 use crate::custom::Customs;
+use crate::handle::{Content, Outcome};
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::tokens::Tokens;
@@ -147,6 +148,19 @@ impl Api {
 
     /// Answers a request. `user` is whom the connection speaks for, before impersonation.
     pub fn handle(self: &Arc<Self>, request: &Request<Bytes>, user: &User, now: Timestamp) -> Reply {
+        match self.outcome(request, user, now) {
+            Outcome::Whole(response) => {
+                let mut response = response.map(Content::joined);
+                // Of no use to who has the bytes.
+                response.headers_mut().remove(http::header::CONTENT_LENGTH);
+                Reply::Whole(response)
+            }
+            Outcome::Watch(watch) => Reply::Watch(watch),
+        }
+    }
+
+    /// The same, with long lists in pieces.
+    pub(crate) fn outcome(self: &Arc<Self>, request: &Request<Bytes>, user: &User, now: Timestamp) -> Outcome {
         crate::handle::handle(self, request, user, now)
     }
 

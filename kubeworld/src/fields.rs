@@ -6,16 +6,19 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 /// One step from an object towards a field.
+///
+/// Shared, since sets are made of each other: a step is copied with each of them, its text is not.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
     /// A field of a struct, or a key of a map.
-    Field(String),
+    Field(Arc<str>),
     /// The item of a list whose key fields have these values, sorted by field.
-    Key(Vec<(String, Scalar)>),
+    Key(Arc<[(String, Scalar)]>),
     /// The item of a set with this value.
     Value(Scalar),
     /// The item at this position.
@@ -115,7 +118,7 @@ impl fmt::Display for Step {
 
 impl Step {
     pub(crate) fn field(name: &str) -> Self {
-        Self::Field(name.to_owned())
+        Self::Field(name.into())
     }
 
     /// As a key of `FieldsV1`.
@@ -136,10 +139,10 @@ impl Step {
     fn decode(text: &str) -> Option<Self> {
         let (kind, rest) = text.split_once(':')?;
         match kind {
-            "f" => Some(Self::Field(rest.to_owned())),
+            "f" => Some(Self::Field(rest.into())),
             "k" => {
                 let fields: Map<String, Value> = serde_json::from_str(rest).ok()?;
-                let fields: Option<Vec<_>> =
+                let fields: Option<Arc<[_]>> =
                     fields.iter().map(|(name, value)| Some((name.clone(), Scalar::from_json(value)?))).collect();
                 Some(Self::Key(fields?))
             }
@@ -176,6 +179,16 @@ impl FieldSet {
                 self.members.insert(last.clone());
             }
             [first, rest @ ..] => self.children.entry(first.clone()).or_default().insert(rest),
+        }
+    }
+
+    /// Puts in one step that is not in it yet: as a member, if it is one, and with what is below it.
+    pub(crate) fn take_in(&mut self, step: Step, member: bool, below: Self) {
+        if member {
+            self.members.insert(step.clone());
+        }
+        if !below.is_empty() {
+            self.children.insert(step, below);
         }
     }
 
@@ -224,44 +237,56 @@ impl FieldSet {
 
     /// A member of `other` takes itself away, and nothing below it.
     pub(crate) fn difference(&self, other: &Self) -> Self {
-        self.without(other, false)
+        let mut out = self.clone();
+        out.subtract(other);
+        out
     }
 
-    /// A member of `other` takes itself away, and all that is below it.
-    pub(crate) fn recursive_difference(&self, other: &Self) -> Self {
-        self.without(other, true)
+    /// The same in place.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        self.take_away(other, false);
     }
 
-    fn without(&self, other: &Self, recursive: bool) -> Self {
-        let members = self.members.difference(&other.members).cloned().collect();
-        let children = self.children.iter().filter_map(|(step, below)| {
-            if recursive && other.members.contains(step) {
-                return None;
+    /// In place: a member of `other` takes itself away, and all that is below it.
+    pub(crate) fn subtract_recursively(&mut self, other: &Self) {
+        self.take_away(other, true);
+    }
+
+    fn take_away(&mut self, other: &Self, recursive: bool) {
+        for member in &other.members {
+            self.members.remove(member);
+            if recursive {
+                self.children.remove(member);
             }
-            let rest = match other.children.get(step) {
-                Some(theirs) => below.without(theirs, recursive),
-                None => below.clone(),
-            };
-            (!rest.is_empty()).then(|| (step.clone(), rest))
-        });
-        Self { members, children: children.collect() }
-    }
-
-    /// With each step on the way for which `named` says so; it is given the path to it.
-    pub(crate) fn with_members(&self, named: &mut dyn FnMut(&[Step]) -> bool) -> Self {
-        fn grow(set: &FieldSet, path: &mut Vec<Step>, named: &mut dyn FnMut(&[Step]) -> bool) -> FieldSet {
-            let mut out = FieldSet { members: set.members.clone(), children: BTreeMap::new() };
-            for (step, below) in &set.children {
-                path.push(step.clone());
-                if named(path) {
-                    out.members.insert(step.clone());
-                }
-                out.children.insert(step.clone(), grow(below, path, named));
-                path.pop();
-            }
-            out
         }
-        grow(self, &mut Vec::new(), named)
+        for (step, theirs) in &other.children {
+            if let Some(below) = self.children.get_mut(step) {
+                below.take_away(theirs, recursive);
+                if below.is_empty() {
+                    self.children.remove(step);
+                }
+            }
+        }
+    }
+
+    /// With each step on the way for which `named` says so. It is given where the step starts, `at` for the first, and
+    /// says besides where it leads.
+    pub(crate) fn with_members<T: Copy>(&self, at: T, named: &dyn Fn(T, &Step) -> (bool, T)) -> Self {
+        let mut out = Self { members: self.members.clone(), children: BTreeMap::new() };
+        for (step, below) in &self.children {
+            let (is_named, next) = named(at, step);
+            if is_named {
+                out.members.insert(step.clone());
+            }
+            out.children.insert(step.clone(), below.with_members(next, named));
+        }
+        out
+    }
+
+    /// Whether all its members are members of the other one.
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
+        self.members.is_subset(&other.members)
+            && self.children.iter().all(|(step, below)| other.below(step).is_some_and(|theirs| below.is_within(theirs)))
     }
 
     /// All members, a parent before what is below it.

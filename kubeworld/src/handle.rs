@@ -4,18 +4,19 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue, WARNING};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, WARNING};
 use http::{HeaderMap, Method, Request, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::api::{Api, Reply, State, User};
+use crate::api::{Api, State, User};
 use crate::negotiate::{self, Accept, Form};
 use crate::registry::{Registry, Resource, Subresource};
 use crate::request::{self, Query};
 use crate::status::{Details, Status};
 use crate::store::Object;
 use crate::table::{Include, Printer};
+use crate::watch::Watch;
 use crate::{authorize, discovery, read, special, write};
 
 /// A request on a resource.
@@ -76,57 +77,140 @@ pub(crate) struct List {
     pub(crate) remaining: Option<usize>,
 }
 
+/// What [`Api::handle`] makes a reply of, and the HTTP shell a response.
+pub(crate) enum Outcome {
+    Whole(Response<Content>),
+    Watch(Box<Watch>),
+}
+
+/// The body of an answer.
+pub(crate) enum Content {
+    Bytes(Bytes),
+    /// A long list, whose beginning can be on its way before its end is put together.
+    Pieces(Pieces),
+}
+
+impl Content {
+    /// All of it.
+    pub(crate) fn joined(self) -> Bytes {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Pieces(pieces) => {
+                let mut out = Vec::with_capacity(pieces.length());
+                pieces.for_each(|piece| out.extend_from_slice(&piece));
+                Bytes::from(out)
+            }
+        }
+    }
+}
+
+/// A list, put together from the bytes of its items as far as it is asked for.
+pub(crate) struct Pieces {
+    /// What stands before the items.
+    start: String,
+    /// How each item begins.
+    head: String,
+    items: Vec<Arc<Object>>,
+    /// Which item comes next.
+    next: usize,
+    ended: bool,
+}
+
+/// What stands behind the items.
+const LIST_END: &[u8] = b"]}\n";
+
+impl Pieces {
+    /// As much as one write of TLS takes (rustls buffers so much), so larger ones would only wait.
+    const SIZE: usize = 64 * 1024;
+
+    /// Of the whole text.
+    fn length(&self) -> usize {
+        let items: usize = self.items.iter().map(|item| self.head.len() + item.rest.len()).sum();
+        self.start.len() + items + self.items.len().saturating_sub(1) + LIST_END.len()
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
+        }
+        let mut out = Vec::with_capacity(Self::SIZE + 4096);
+        if self.next == 0 {
+            out.extend_from_slice(self.start.as_bytes());
+        }
+        while let Some(item) = self.items.get(self.next) {
+            if out.len() >= Self::SIZE {
+                return Some(Bytes::from(out));
+            }
+            if self.next > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(self.head.as_bytes());
+            out.extend_from_slice(&item.rest);
+            self.next += 1;
+        }
+        self.ended = true;
+        out.extend_from_slice(LIST_END);
+        Some(Bytes::from(out))
+    }
+}
+
 /// See [`Api::handle`].
-pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now: Timestamp) -> Reply {
+pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now: Timestamp) -> Outcome {
     let path = request.uri().path();
     // A namespace without a name is none: a router that takes it so asks for all.
     let folded = path.replace("/namespaces//", "/");
     let path = folded.as_str();
     if path.contains("//") {
         let within = path.starts_with("/api/") || path.starts_with("/apis/");
-        return Reply::Whole(if within { refused(&unknown_resource()) } else { plain(nowhere(), request.headers()) });
+        return Outcome::Whole(if within { refused(&unknown_resource()) } else { plain(nowhere(), request.headers()) });
     }
     if has_bad_escape(path) {
         let answer = Answer::Text(400, "text/plain; charset=utf-8", "400 Bad Request".to_owned());
-        return Reply::Whole(plain(answer, request.headers()));
+        return Outcome::Whole(plain(answer, request.headers()));
     }
     let query = Query::of(request.uri().query().unwrap_or_default());
     let target = request::target(path);
-    let acting = authorize::impersonated(&api.state(), request, target.as_ref(), &query, user);
+    // Taken once for all questions: requests wait for each other at each taking.
+    let state = api.state();
+    let acting = authorize::impersonated(&state, request, target.as_ref(), &query, user);
     let user = match acting {
         Ok(user) => user,
-        Err(status) => return Reply::Whole(refused(&status)),
+        Err(status) => return Outcome::Whole(refused(&status)),
     };
     let Some(mut target) = target else {
-        let state = api.state();
         let result = authorize::path(&state, &user, request.method(), path)
             .and_then(|()| discovery::answer(&state, request, path, &query));
         drop(state);
-        return Reply::Whole(match result {
+        return Outcome::Whole(match result {
             Ok(answer) => plain(answer, request.headers()),
             Err(status) => refused(&status),
         });
     };
-    let registry = api.state().registry.clone();
+    let registry = state.registry.clone();
+    let allowed = authorize::resource(&state, &user, request.method(), &target, &query);
+    drop(state);
     if !registry.has_version(&target.group, &target.version) {
-        let allowed = authorize::resource(&api.state(), &user, request.method(), &target, &query);
         return match allowed {
             // A group that is there without this version answers for itself.
             Ok(()) if Registry::built_in().groups().iter().any(|(group, _)| *group == target.group) => {
-                Reply::Whole(refused(&unknown_resource()))
+                Outcome::Whole(refused(&unknown_resource()))
             }
-            Ok(()) => Reply::Whole(plain(nowhere(), request.headers())),
-            Err(status) => Reply::Whole(refused(&status)),
+            Ok(()) => Outcome::Whole(plain(nowhere(), request.headers())),
+            Err(status) => Outcome::Whole(refused(&status)),
         };
     }
     let found = registry.find(&target.group, &target.version, &target.plural).cloned();
-    let allowed = authorize::resource(&api.state(), &user, request.method(), &target, &query);
     if let Err(status) = allowed {
-        return Reply::Whole(refused(&status));
+        return Outcome::Whole(refused(&status));
     }
-    let of_customs = registry.of_version(&target.group, &target.version).all(|resource| resource.custom().is_some());
     let Some(resource) = found else {
-        return Reply::Whole(if of_customs {
+        let mut others = registry.of_version(&target.group, &target.version);
+        let of_customs = others.all(|resource| resource.custom().is_some());
+        return Outcome::Whole(if of_customs {
             plain(nowhere(), request.headers())
         } else {
             refused(&unknown_resource())
@@ -135,7 +219,7 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
     let is_namespace = resource.plural == "namespaces" && resource.group.is_empty();
     if !(resource.namespaced || is_namespace) {
         if !target.namespace.is_empty() {
-            return Reply::Whole(if resource.custom().is_some() {
+            return Outcome::Whole(if resource.custom().is_some() {
                 plain(nowhere(), request.headers())
             } else {
                 refused(&unknown_resource())
@@ -145,11 +229,11 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
     }
     if let Some(refusal) = misplaced(&resource, &target) {
         let custom = resource.custom().is_some() && refusal.code == 404;
-        return Reply::Whole(if custom { plain(nowhere(), request.headers()) } else { refused(&refusal) });
+        return Outcome::Whole(if custom { plain(nowhere(), request.headers()) } else { refused(&refusal) });
     }
     let accept = match Accept::of(request.headers()) {
         Ok(accept) => accept,
-        Err(status) => return Reply::Whole(refused(&status)),
+        Err(status) => return Outcome::Whole(refused(&status)),
     };
     let call = Call {
         user: &user,
@@ -177,14 +261,15 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
     let wants_watch = target.watch || (call.query.flag("watch") && call.name.is_empty());
     if *call.method == Method::GET && wants_watch && call.subresource.is_empty() {
         return match read::watch(api, &call) {
-            Ok(watch) => Reply::Watch(Box::new(watch)),
-            Err(status) => Reply::Whole(refused(&status)),
+            Ok(watch) => Outcome::Watch(Box::new(watch)),
+            Err(status) => Outcome::Whole(refused(&status)),
         };
     }
     let mut state = api.state();
-    let result = dispatch(&mut state, &call).and_then(|answer| render(&state, &call, answer));
+    let answer = dispatch(&mut state, &call);
+    // Others need not wait until ten thousand objects are put together.
     drop(state);
-    let mut response = match result {
+    let mut response = match answer.and_then(|answer| render(&call, answer)) {
         Ok(response) => response,
         Err(status) => refused(&status),
     };
@@ -194,7 +279,7 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
             response.headers_mut().append(WARNING, value);
         }
     }
-    Reply::Whole(response)
+    Outcome::Whole(response)
 }
 
 fn has_bad_escape(path: &str) -> bool {
@@ -333,8 +418,8 @@ pub(crate) fn method_not_allowed() -> Status {
 }
 
 /// Without a type where there is none.
-fn respond(code: u16, kind: &str, body: Bytes) -> Response<Bytes> {
-    let mut response = Response::new(body);
+fn respond(code: u16, kind: &str, body: Bytes) -> Response<Content> {
+    let mut response = Response::new(Content::Bytes(body));
     *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     if let Ok(kind) = HeaderValue::from_str(kind)
         && !kind.is_empty()
@@ -344,7 +429,7 @@ fn respond(code: u16, kind: &str, body: Bytes) -> Response<Bytes> {
     response
 }
 
-fn refused(status: &Status) -> Response<Bytes> {
+fn refused(status: &Status) -> Response<Content> {
     let (body, kind) = negotiate::encode(&status.to_json(), false);
     let mut response = respond(status.code, kind, body);
     let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
@@ -355,7 +440,7 @@ fn refused(status: &Status) -> Response<Bytes> {
 }
 
 /// An answer that is about no resource.
-fn plain(answer: Answer, headers: &HeaderMap) -> Response<Bytes> {
+fn plain(answer: Answer, headers: &HeaderMap) -> Response<Content> {
     let yaml = Accept::of(headers).is_ok_and(|accept| accept.yaml);
     match answer {
         Answer::Value(code, value) | Answer::Other(code, value) => {
@@ -381,7 +466,7 @@ pub(crate) fn include(query: &Query) -> Result<Include, Status> {
 }
 
 /// An answer about a resource, in the form that was asked for.
-fn render(state: &State, call: &Call<'_>, answer: Answer) -> Result<Response<Bytes>, Status> {
+fn render(call: &Call<'_>, answer: Answer) -> Result<Response<Content>, Status> {
     let resource = &call.resource;
     let accept = call.accept;
     Ok(match answer {
@@ -405,7 +490,7 @@ fn render(state: &State, call: &Call<'_>, answer: Answer) -> Result<Response<Byt
             let (body, kind) = negotiate::encode(&value, accept.yaml);
             respond(code, kind, body)
         }
-        Answer::List(list) => of_list(state, call, list)?,
+        Answer::List(list) => of_list(call, list)?,
         Answer::Scale(value) => {
             let table = accept.form == Form::Table;
             let shown = table.then(|| {
@@ -420,7 +505,7 @@ fn render(state: &State, call: &Call<'_>, answer: Answer) -> Result<Response<Byt
     })
 }
 
-fn of_value(call: &Call<'_>, code: u16, value: &Value) -> Result<Response<Bytes>, Status> {
+fn of_value(call: &Call<'_>, code: u16, value: &Value) -> Result<Response<Content>, Status> {
     let shown = match call.accept.form {
         Form::Whole => None,
         Form::Metadata if call.accept.list => return Err(Status::unclassified("content is not a list")),
@@ -434,7 +519,7 @@ fn of_value(call: &Call<'_>, code: u16, value: &Value) -> Result<Response<Bytes>
     Ok(respond(code, kind, body))
 }
 
-fn of_list(_state: &State, call: &Call<'_>, list: List) -> Result<Response<Bytes>, Status> {
+fn of_list(call: &Call<'_>, list: List) -> Result<Response<Content>, Status> {
     let resource = &call.resource;
     if call.accept.one_object {
         let what = if resource.custom().is_some() {
@@ -462,7 +547,7 @@ fn of_list(_state: &State, call: &Call<'_>, list: List) -> Result<Response<Bytes
         Form::Whole
             if !call.accept.yaml && !list.items.iter().any(|object| crate::convert::differs(resource, object)) =>
         {
-            return Ok(respond(200, "application/json", whole_list(resource, &list.items, &meta)));
+            return Ok(whole_list(resource, list.items, &meta));
         }
         Form::Whole => {
             let items = values().map(|mut item| {
@@ -492,23 +577,25 @@ fn of_list(_state: &State, call: &Call<'_>, list: List) -> Result<Response<Bytes
     Ok(respond(200, kind, body))
 }
 
-/// A list put together from the bytes of its items.
-fn whole_list(resource: &Resource, items: &[Arc<Object>], meta: &Value) -> Bytes {
-    let head = if resource.custom().is_some() { resource.head() } else { "{".to_owned() };
-    let size: usize = items.iter().map(|item| head.len() + item.rest.len() + 1).sum();
-    let mut body = Vec::with_capacity(size + 256);
+/// A list of the bytes of its items.
+fn whole_list(resource: &Resource, items: Vec<Arc<Object>>, meta: &Value) -> Response<Content> {
     let list_kind = Value::from(resource.list_kind.as_str());
     let version = Value::from(resource.api_version());
-    body.extend_from_slice(
-        format!("{{\"kind\":{list_kind},\"apiVersion\":{version},\"metadata\":{meta},\"items\":[").as_bytes(),
-    );
-    for (at, item) in items.iter().enumerate() {
-        if at > 0 {
-            body.push(b',');
-        }
-        body.extend_from_slice(head.as_bytes());
-        body.extend_from_slice(&item.rest);
+    let pieces = Pieces {
+        start: format!("{{\"kind\":{list_kind},\"apiVersion\":{version},\"metadata\":{meta},\"items\":["),
+        head: if resource.custom().is_some() { resource.head() } else { "{".to_owned() },
+        items,
+        next: 0,
+        ended: false,
+    };
+    let length = pieces.length();
+    if length <= Pieces::SIZE {
+        return respond(200, "application/json", Content::Pieces(pieces).joined());
     }
-    body.extend_from_slice(b"]}\n");
-    Bytes::from(body)
+    let mut response = respond(200, "application/json", Bytes::new());
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    response.map(|_| Content::Pieces(pieces))
 }
+
+#[cfg(test)]
+mod tests;

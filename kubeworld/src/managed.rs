@@ -7,6 +7,7 @@
 //! All versions of a kind have the same fields here, so sets are never converted between versions.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -190,14 +191,9 @@ impl Managed {
 
     /// Takes away from everybody but `by` what changed.
     fn lose(&mut self, by: Option<&Manager>, comparison: &merge::Comparison) {
-        for (manager, entry) in &mut self.entries {
-            if Some(manager) != by {
-                let changed = comparison.modified.union(&comparison.added);
-                let lost = entry.fields.intersection(&changed);
-                entry.fields = entry.fields.difference(&lost);
-            }
-            if Some(manager) != by {
-                entry.fields = entry.fields.difference(&comparison.removed);
+        for (_, entry) in self.entries.iter_mut().filter(|(manager, _)| Some(*manager) != by) {
+            for changed in [&comparison.modified, &comparison.added, &comparison.removed] {
+                entry.fields.subtract(changed);
             }
         }
         self.entries.retain(|manager, entry| Some(manager) == by || !entry.fields.is_empty());
@@ -205,22 +201,24 @@ impl Managed {
 
     /// What nobody can own is taken from the set of `manager`.
     fn strip(&mut self, manager: &Manager) {
-        let strip = FieldSet::of(&[
-            &["apiVersion"],
-            &["kind"],
-            &["metadata"],
-            &["metadata", "name"],
-            &["metadata", "namespace"],
-            &["metadata", "creationTimestamp"],
-            &["metadata", "selfLink"],
-            &["metadata", "uid"],
-            &["metadata", "clusterName"],
-            &["metadata", "generation"],
-            &["metadata", "managedFields"],
-            &["metadata", "resourceVersion"],
-        ]);
+        static STRIP: LazyLock<FieldSet> = LazyLock::new(|| {
+            FieldSet::of(&[
+                &["apiVersion"],
+                &["kind"],
+                &["metadata"],
+                &["metadata", "name"],
+                &["metadata", "namespace"],
+                &["metadata", "creationTimestamp"],
+                &["metadata", "selfLink"],
+                &["metadata", "uid"],
+                &["metadata", "clusterName"],
+                &["metadata", "generation"],
+                &["metadata", "managedFields"],
+                &["metadata", "resourceVersion"],
+            ])
+        });
         if let Some(entry) = self.entries.get_mut(manager) {
-            entry.fields = entry.fields.difference(&strip);
+            entry.fields.subtract(&STRIP);
             if entry.fields.is_empty() {
                 self.entries.remove(manager);
             }
@@ -273,8 +271,9 @@ fn time_of(now: Timestamp) -> String {
 pub(crate) struct Reset(pub(crate) FieldSet);
 
 impl Reset {
-    fn filter(&self, set: &FieldSet) -> FieldSet {
-        set.recursive_difference(&self.0)
+    fn filter(&self, mut set: FieldSet) -> FieldSet {
+        set.subtract_recursively(&self.0);
+        set
     }
 }
 
@@ -311,9 +310,9 @@ pub(crate) fn updated(
     let manager = Manager::new(by.manager, false, by.version, by.subresource);
     let whole = merge::compare(typed.schema, typed.ty, live, new);
     let comparison = merge::Comparison {
-        removed: reset.filter(&whole.removed),
-        modified: reset.filter(&whole.modified),
-        added: reset.filter(&whole.added),
+        removed: reset.filter(whole.removed),
+        modified: reset.filter(whole.modified),
+        added: reset.filter(whole.added),
     };
     out.lose(None, &comparison);
     let taken = comparison.modified.union(&comparison.added);
@@ -348,7 +347,7 @@ pub(crate) fn apply(
     typed: Typed<'_>,
     live: &Value,
     config: &Value,
-    managed: &Managed,
+    managed: Managed,
     by: &By<'_>,
     reset: &Reset,
     force: bool,
@@ -358,31 +357,34 @@ pub(crate) fn apply(
     if !faults.is_empty() {
         return Err(Refusal::Unfit(faults));
     }
-    let mut out = managed.clone();
+    let mut out = managed;
     if out.entries.is_empty() && exists(live) {
         // Somebody stored it without entries: what it has now belongs to nobody who applies.
         let before = Manager::new("before-first-apply", false, by.version, "");
         let empty = json!({"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": {}});
         let added = merge::compare(schema, ty, &empty, live).added;
-        let entry = Entry { fields: reset.filter(&added), version: by.version.to_owned(), time: Some(time_of(by.now)) };
+        let entry = Entry { fields: reset.filter(added), version: by.version.to_owned(), time: Some(time_of(by.now)) };
         out.entries.insert(before.clone(), entry);
         out.strip(&before);
     }
     let manager = Manager::new(by.manager, true, by.version, by.subresource);
     let merged = merge::merge(schema, ty, live, config).map_err(Refusal::Merge)?;
-    let last = out.entries.get(&manager).cloned();
-    let fields = reset.filter(&merge::field_set(schema, ty, config));
+    let last = out.entries.remove(&manager);
+    let fields = reset.filter(merge::field_set(schema, ty, config));
     let time = last.as_ref().and_then(|last| last.time.clone());
+    // Who wants all that he wanted before leaves nothing behind to prune, whoever else owns what: the set of a
+    // configuration has with each field the items and keys on the way to it.
+    let leaves_some = last.as_ref().is_some_and(|last| !last.fields.is_within(&fields));
     out.entries.insert(manager.clone(), Entry { fields, version: by.version.to_owned(), time });
     let new = match &last {
-        Some(last) if !last.fields.is_empty() => prune(typed, &merged, &out, &last.fields),
+        Some(last) if leaves_some => prune(typed, &merged, &out, &last.fields),
         Some(_) | None => merged,
     };
     let whole = merge::compare(schema, ty, live, &new);
     let comparison = merge::Comparison {
-        removed: reset.filter(&whole.removed),
-        modified: reset.filter(&whole.modified),
-        added: reset.filter(&whole.added),
+        removed: reset.filter(whole.removed),
+        modified: reset.filter(whole.modified),
+        added: reset.filter(whole.added),
     };
     let changed = comparison.modified.union(&comparison.added);
     let mut conflicts = Vec::new();

@@ -66,7 +66,7 @@ pub(crate) fn item_step(schema: &Schema, list: &List, item: &Value) -> Result<St
                 ));
             }
             step.sort();
-            Ok(Step::Key(step))
+            Ok(Step::Key(step.into()))
         }
     }
 }
@@ -181,46 +181,42 @@ fn go_type(value: &Value) -> &'static str {
 
 /// The fields that somebody who applies this value owns.
 pub(crate) fn field_set(schema: &Schema, ty: TypeId, value: &Value) -> FieldSet {
-    let mut set = FieldSet::default();
-    field_set_at(schema, ty, value, &mut Vec::new(), &mut set);
-    set
+    field_set_at(schema, ty, value).1
 }
 
-fn field_set_at(schema: &Schema, ty: TypeId, value: &Value, path: &mut Vec<Step>, set: &mut FieldSet) {
+/// Whether the value is a member by itself, and what in it is.
+fn field_set_at(schema: &Schema, ty: TypeId, value: &Value) -> (bool, FieldSet) {
+    let mut set = FieldSet::default();
     match schema.get(ty).form(Some(value)) {
-        Form::Scalar => set.insert(path),
+        Form::Scalar => return (true, set),
         Form::List(list) => match (&list.kind, value) {
-            (ListKind::Atomic, _) => set.insert(path),
+            (ListKind::Atomic, _) => return (true, set),
             (ListKind::Set | ListKind::Map(_), Value::Array(items)) => {
                 let steps: Vec<Option<Step>> = items.iter().map(|item| item_step(schema, list, item).ok()).collect();
                 for (step, item) in steps.iter().zip(items) {
                     let Some(step) = step else { continue };
-                    path.push(step.clone());
                     // What is there twice is owned as one, and nothing in it.
-                    if steps.iter().filter(|other| other.as_ref() == Some(step)).count() == 1 {
-                        field_set_at(schema, list.element, item, path, set);
-                    }
-                    set.insert(path);
-                    path.pop();
+                    let alone = steps.iter().filter(|other| other.as_ref() == Some(step)).count() == 1;
+                    let below = if alone { field_set_at(schema, list.element, item).1 } else { FieldSet::default() };
+                    set.take_in(step.clone(), true, below);
                 }
             }
             (ListKind::Set | ListKind::Map(_), _) => {}
         },
-        Form::Map(map) if map.atomic => set.insert(path),
+        Form::Map(map) if map.atomic => return (true, set),
         Form::Map(map) => {
             for (key, value) in value.as_object().into_iter().flatten() {
-                path.push(Step::field(key));
-                if let Some(ty) = map.under(key) {
-                    field_set_at(schema, ty, value, path, set);
-                }
+                let under = map.under(key).map(|ty| field_set_at(schema, ty, value));
+                let (member, below) = under.unwrap_or_default();
                 let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
-                if empty || !map.fields.contains_key(key) {
-                    set.insert(path);
+                let member = member || empty || !map.fields.contains_key(key);
+                if member || !below.is_empty() {
+                    set.take_in(Step::field(key), member, below);
                 }
-                path.pop();
             }
         }
     }
+    (false, set)
 }
 
 fn is_empty_list(value: Option<&Value>) -> bool {
@@ -288,9 +284,14 @@ impl Compare<'_> {
                 let (left, right) = (left.and_then(Value::as_object), right.and_then(Value::as_object));
                 let keys = left.into_iter().chain(right).flat_map(Map::keys);
                 for key in keys.collect::<std::collections::BTreeSet<_>>() {
+                    let (left, right) = (left.and_then(|map| map.get(key)), right.and_then(|map| map.get(key)));
+                    // Before a step is made of the key: most fields are as they were.
+                    if left == right {
+                        continue;
+                    }
                     let Some(ty) = map.under(key) else { continue };
                     self.path.push(Step::field(key));
-                    self.at(ty, left.and_then(|map| map.get(key)), right.and_then(|map| map.get(key)));
+                    self.at(ty, left, right);
                     self.path.pop();
                 }
                 false
@@ -310,23 +311,23 @@ impl Compare<'_> {
 
     fn items(&mut self, list: &List, left: Option<&Value>, right: Option<&Value>) {
         let schema = self.schema;
-        let by_step = |value: Option<&Value>| {
-            let mut out: BTreeMap<Step, Vec<Value>> = BTreeMap::new();
+        fn by_step<'a>(schema: &Schema, list: &List, value: Option<&'a Value>) -> BTreeMap<Step, Vec<&'a Value>> {
+            let mut out: BTreeMap<Step, Vec<&Value>> = BTreeMap::new();
             for item in value.and_then(Value::as_array).into_iter().flatten() {
                 if let Ok(step) = item_step(schema, list, item) {
-                    out.entry(step).or_default().push(item.clone());
+                    out.entry(step).or_default().push(item);
                 }
             }
             out
-        };
-        let (left, right) = (by_step(left), by_step(right));
+        }
+        let (left, right) = (by_step(schema, list, left), by_step(schema, list, right));
         let steps: std::collections::BTreeSet<&Step> = left.keys().chain(right.keys()).collect();
         for step in steps {
-            let of = |side: &BTreeMap<Step, Vec<Value>>| side.get(step).cloned().unwrap_or_default();
-            let (lefts, rights) = (of(&left), of(&right));
+            let lefts = left.get(step).map(Vec::as_slice).unwrap_or_default();
+            let rights = right.get(step).map(Vec::as_slice).unwrap_or_default();
             self.path.push(step.clone());
-            match (lefts.as_slice(), rights.as_slice()) {
-                ([] | [_], [] | [_]) => self.at(list.element, lefts.first(), rights.first()),
+            match (lefts, rights) {
+                ([] | [_], [] | [_]) => self.at(list.element, lefts.first().copied(), rights.first().copied()),
                 ([_, _, ..], [_, _, ..]) => {
                     if lefts != rights {
                         self.out.modified.insert(&self.path);
@@ -334,13 +335,13 @@ impl Compare<'_> {
                 }
                 ([_, _, ..], one) => {
                     if let Some(one) = one.first() {
-                        self.at(list.element, None, Some(one));
+                        self.at(list.element, None, Some(*one));
                     }
                     self.out.removed.insert(&self.path);
                 }
                 (one, [_, _, ..]) => {
                     if let Some(one) = one.first() {
-                        self.at(list.element, Some(one), None);
+                        self.at(list.element, Some(*one), None);
                     }
                     self.out.added.insert(&self.path);
                 }
@@ -355,7 +356,25 @@ impl Compare<'_> {
 /// # Errors
 /// When an item of a list with keys cannot be told from others.
 pub(crate) fn merge(schema: &Schema, ty: TypeId, live: &Value, config: &Value) -> Result<Value, Fault> {
-    Ok(merge_at(schema, ty, Some(live), Some(config), "")?.unwrap_or(Value::Null))
+    Ok(merge_at(schema, ty, Some(live), Some(config), Trail::Top)?.unwrap_or(Value::Null))
+}
+
+/// Where a merge is. Text is made of it only when something is wrong there.
+#[derive(Clone, Copy)]
+enum Trail<'a> {
+    Top,
+    Field(&'a Self, &'a str),
+    Item(&'a Self, &'a Step),
+}
+
+impl std::fmt::Display for Trail<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Top => Ok(()),
+            Self::Field(before, key) => write!(f, "{before}.{key}"),
+            Self::Item(before, step) => write!(f, "{before}{step}"),
+        }
+    }
 }
 
 fn merge_at(
@@ -363,7 +382,7 @@ fn merge_at(
     ty: TypeId,
     live: Option<&Value>,
     config: Option<&Value>,
-    path: &str,
+    path: Trail<'_>,
 ) -> Result<Option<Value>, Fault> {
     let ty = schema.get(ty);
     let form = match (live, config) {
@@ -391,7 +410,7 @@ fn merge_at(
                 }
                 let (live, config) = (live.and_then(|map| map.get(key)), config.and_then(|map| map.get(key)));
                 let merged = match map.under(key) {
-                    Some(ty) => merge_at(schema, ty, live, config, &format!("{path}.{key}"))?,
+                    Some(ty) => merge_at(schema, ty, live, config, Trail::Field(&path, key))?,
                     None => config.or(live).cloned(),
                 };
                 if let Some(merged) = merged {
@@ -409,20 +428,9 @@ fn merge_items(
     list: &List,
     live: Option<&Value>,
     config: Option<&Value>,
-    path: &str,
+    path: Trail<'_>,
 ) -> Result<Option<Value>, Fault> {
-    let items = |side: Option<&Value>| -> Result<Vec<(Step, Value)>, Fault> {
-        let items = side.and_then(Value::as_array).into_iter().flatten().enumerate();
-        items
-            .map(|(at, item)| {
-                let step = item_step(schema, list, item);
-                let step =
-                    step.map_err(|error| Fault { path: path.to_owned(), message: format!("element {at}: {error}") });
-                Ok((step?, item.clone()))
-            })
-            .collect()
-    };
-    let (left, right) = (items(live)?, items(config)?);
+    let (left, right) = (with_steps(schema, list, live, path)?, with_steps(schema, list, config, path)?);
     let mut of_left: BTreeMap<&Step, Option<&Value>> = BTreeMap::new();
     for (step, item) in &left {
         // What is there twice is merged with nothing.
@@ -431,7 +439,7 @@ fn merge_items(
     let mut of_right: BTreeMap<&Step, &Value> = BTreeMap::new();
     for (step, item) in &right {
         if of_right.insert(step, item).is_some() {
-            return Err(Fault { path: path.to_owned(), message: format!("duplicate entries for key {step}") });
+            return Err(Fault { path: path.to_string(), message: format!("duplicate entries for key {step}") });
         }
     }
     let mut shared = right.iter().map(|(step, _)| step).filter(|step| of_left.contains_key(step));
@@ -439,7 +447,7 @@ fn merge_items(
     let mut taken: std::collections::BTreeSet<&Step> = std::collections::BTreeSet::new();
     let mut out = Vec::new();
     let take = |step: &Step, live: Option<&Value>, config: Option<&Value>| {
-        merge_at(schema, list.element, live, config, &format!("{path}{step}"))
+        merge_at(schema, list.element, live, config, Trail::Item(&path, step))
     };
     let (mut l, mut r) = (0, 0);
     while l < left.len() || r < right.len() {
@@ -477,6 +485,21 @@ fn merge_items(
         }
     }
     Ok((!out.is_empty()).then_some(Value::Array(out)))
+}
+
+/// The items of a list, each with the step to it.
+fn with_steps<'a>(
+    schema: &Schema,
+    list: &List,
+    side: Option<&'a Value>,
+    path: Trail<'_>,
+) -> Result<Vec<(Step, &'a Value)>, Fault> {
+    let items = side.and_then(Value::as_array).into_iter().flatten().enumerate();
+    let items = items.map(|(at, item)| match item_step(schema, list, item) {
+        Ok(step) => Ok((step, item)),
+        Err(error) => Err(Fault { path: path.to_string(), message: format!("element {at}: {error}") }),
+    });
+    items.collect()
 }
 
 /// The value without these fields. Null where nothing is left.
@@ -526,17 +549,12 @@ pub(crate) fn remove(schema: &Schema, ty: TypeId, value: &Value, fields: &FieldS
 
 /// The set with the named fields of structs that lie on the way to its members.
 pub(crate) fn with_named(schema: &Schema, ty: TypeId, set: &FieldSet) -> FieldSet {
-    set.with_members(&mut |path| {
-        let (Some(Step::Field(name)), before) = (path.last(), &path[..path.len() - 1]) else { return false };
-        let mut at = Some(ty);
-        for step in before {
-            let Some(ty) = at else { return false };
-            let ty = schema.get(ty);
-            at = match step {
-                Step::Field(name) => ty.map.as_ref().and_then(|map| map.under(name)),
-                Step::Key(_) | Step::Value(_) | Step::Index(_) => ty.list.as_ref().map(|list| list.element),
-            };
+    set.with_members(Some(ty), &|at, step| {
+        let Some(ty) = at.map(|at| schema.get(at)) else { return (false, None) };
+        match (step, &ty.map) {
+            (Step::Field(name), Some(map)) => (map.fields.contains_key(&**name), map.under(name)),
+            (Step::Field(_), None) => (false, None),
+            (Step::Key(_) | Step::Value(_) | Step::Index(_), _) => (false, ty.list.as_ref().map(|list| list.element)),
         }
-        at.and_then(|ty| schema.get(ty).map.as_ref()).is_some_and(|map| map.fields.contains_key(name))
     })
 }

@@ -20,8 +20,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{Api, Reply, User};
+use crate::api::{Api, User};
 use crate::controllers::Controllers;
+use crate::handle::{Content, Outcome};
 use crate::watch::Watch;
 
 /// More than this of a body is not read: the server itself refuses it, a little below.
@@ -201,9 +202,12 @@ async fn answer(request: Request<hyper::body::Incoming>, peer: Option<User>, sha
         Err(error) if error.is::<LengthLimitError>() => Bytes::from(vec![b' '; BODY_MAX]),
         Err(_) => return StatusCode::BAD_REQUEST.into_response(),
     };
-    match shared.api.handle(&Request::from_parts(head, body), &user, now) {
-        Reply::Whole(response) => response.map(Body::from),
-        Reply::Watch(watch) => {
+    match shared.api.outcome(&Request::from_parts(head, body), &user, now) {
+        Outcome::Whole(response) => response.map(|content| match content {
+            Content::Bytes(bytes) => Body::from(bytes),
+            Content::Pieces(pieces) => Body::from_stream(stream::iter(pieces.map(Ok::<_, std::convert::Infallible>))),
+        }),
+        Outcome::Watch(watch) => {
             let mut response = Response::new(Body::from_stream(frames(*watch, shared.clone())));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
@@ -255,7 +259,9 @@ fn frames(
             let wait = until(watch.poll_timeout(), now);
             tokio::select! {
                 () = shared.stop.cancelled() => return None,
-                () = watch.changed() => {}
+                // Whoever is about to write goes first: what many write at once then goes out as one piece, where the
+                // sending of each by itself would cost more than all else.
+                () = watch.changed() => tokio::task::yield_now().await,
                 // In a time of its own a world wakes its watches by changes alone, and no later than this.
                 () = tokio::time::sleep(wait) => {}
             }

@@ -46,6 +46,11 @@ impl Object {
         serde_json::from_slice(&text).unwrap_or(Value::Null)
     }
 
+    /// Whether a word occurs in its text. Where it does not, nobody need parse it to look for the field.
+    pub(crate) fn mentions(&self, word: &str) -> bool {
+        self.rest.windows(word.len()).any(|part| part == word.as_bytes())
+    }
+
     pub(crate) fn key(&self) -> String {
         key(&self.namespace, &self.name)
     }
@@ -244,6 +249,12 @@ fn object_of(value: &mut Value, index: Index, revision: u64) -> Object {
         revision,
         labels: labels.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect(),
         fields: index.fields,
-        rest: Bytes::from(value.to_string()).slice(1..),
+        rest: text_of(value),
     }
+}
+
+/// Behind its first brace. Copied, since the buffer that text grows in is up to twice as long, and would stay so.
+fn text_of(value: &Value) -> Bytes {
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    Bytes::copy_from_slice(text.get(1..).unwrap_or_default())
 }

@@ -49,6 +49,8 @@ pub(crate) enum Start {
 pub struct Watch {
     api: Arc<Api>,
     resource: Arc<Resource>,
+    /// How each object of it begins.
+    head: String,
     namespace: String,
     selector: Selector,
     accept: Accept,
@@ -82,6 +84,7 @@ impl Watch {
         let mut watch = Self {
             api: api.clone(),
             resource: call.resource.clone(),
+            head: call.resource.head(),
             namespace: call.storage_namespace().to_owned(),
             selector,
             accept: call.accept,
@@ -132,6 +135,8 @@ impl Watch {
         let current = state.store.revision();
         let changes = state.store.changes_after(&self.resource.table, self.at);
         let changes: Option<Vec<crate::store::Change>> = changes.map(|changes| changes.cloned().collect());
+        // A hundred watches at once make their frames beside each other.
+        drop(state);
         match changes {
             None => {
                 let status = crate::read::expired(format!("too old resource version: {} ({current})", self.at));
@@ -196,13 +201,9 @@ impl Watch {
 
     fn frame(&mut self, what: &str, object: &Object, now: Timestamp) -> Bytes {
         if self.accept == Accept::JSON && !crate::convert::differs(&self.resource, object) {
-            let head = self.resource.head();
-            let mut out = Vec::with_capacity(head.len() + object.rest.len() + 40);
-            out.extend_from_slice(format!("{{\"type\":\"{what}\",\"object\":").as_bytes());
-            out.extend_from_slice(head.as_bytes());
-            out.extend_from_slice(&object.rest);
-            out.extend_from_slice(b"}\n");
-            return Bytes::from(out);
+            let parts: [&[u8]; 6] =
+                [b"{\"type\":\"", what.as_bytes(), b"\",\"object\":", self.head.as_bytes(), &object.rest, b"}\n"];
+            return Bytes::from(parts.concat());
         }
         let value = crate::convert::value(&self.resource, object);
         self.frame_of(what, &value, now)

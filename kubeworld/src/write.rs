@@ -4,6 +4,8 @@
 //! request may not change → validation → rules of custom kinds → admission → store. Everything happens under the one
 //! lock, so what was read is what is replaced.
 
+use std::sync::Arc;
+
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -16,7 +18,7 @@ use crate::managed::{self, By, Managed, Refusal, Reset};
 use crate::protobuf::DecodeError;
 use crate::registry::{Registry, Resource};
 use crate::status::{Cause, Details, Status, qualified};
-use crate::store::Index;
+use crate::store::{Index, Object};
 use crate::{admission, convert, custom, decode, patch, read, special, warnings};
 
 /// What the real server reads at most of a body.
@@ -259,7 +261,9 @@ fn check_kind(call: &Call<'_>, value: &mut Value) -> Result<(), Status> {
         )));
     }
     let (group, number) = version.split_once('/').unwrap_or(("", &version));
-    if resource.custom().is_none() && !version.is_empty() {
+    // The usual case is known without a search.
+    let is_own = version == own && kind == resource.kind;
+    if resource.custom().is_none() && !version.is_empty() && !is_own {
         let built_in = Registry::built_in();
         let known = built_in.has_version(group, number)
             && (kind.is_empty() || built_in.of_version(group, number).any(|other| other.kind == kind));
@@ -413,11 +417,29 @@ fn drop_empty_metadata(value: &mut Value) {
     });
 }
 
-/// Without its entries, which would own themselves.
+/// Without its entries, which would own themselves; they are not copied first, being half of many an object.
 fn without_entries(value: &Value) -> Value {
-    let mut value = value.clone();
-    metadata(&mut value).remove("managedFields");
-    value
+    let copied = |fields: &Map<String, Value>, but: &str, own: Value| -> Map<String, Value> {
+        let others = fields.iter().filter(|(key, _)| *key != but);
+        let mut out: Map<String, Value> = others.map(|(key, value)| (key.clone(), value.clone())).collect();
+        if !own.is_null() {
+            out.insert(but.to_owned(), own);
+        }
+        out
+    };
+    let Some(fields) = value.as_object() else { return value.clone() };
+    let metadata = value["metadata"].as_object().map(|fields| copied(fields, "managedFields", Value::Null));
+    copied(fields, "metadata", Value::Object(metadata.unwrap_or_default())).into()
+}
+
+/// The same fields in two objects, but for their entries; nothing is copied.
+fn equal_but_for_entries(one: &Value, other: &Value) -> bool {
+    let equal = |one: &Value, other: &Value, but: &str| {
+        let count = |value: &Value| value.as_object().into_iter().flat_map(Map::keys).filter(|key| *key != but).count();
+        let mut fields = one.as_object().into_iter().flatten().filter(|(key, _)| *key != but);
+        count(one) == count(other) && fields.all(|(key, value)| other.get(key) == Some(value))
+    };
+    equal(one, other, "metadata") && equal(&one["metadata"], &other["metadata"], "managedFields")
 }
 
 /// What nobody comes to own by this request.
@@ -461,12 +483,11 @@ pub(crate) fn create(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
     wipe(&mut value);
     check_namespace(call, &mut value)?;
     own(call, &options, None, &mut value);
-    let object = store_new(state, call, value, &options)?;
-    Ok(Answer::Value(201, object))
+    Ok(store_new(state, call, value, &options)?.answer(201))
 }
 
 /// Stores an object that is not there yet, and gives it as it is stored.
-fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &WriteOptions) -> Result<Value, Status> {
+fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &WriteOptions) -> Result<Written, Status> {
     let resource = &call.resource;
     if resource.custom().is_some_and(|custom| custom.terminating) {
         let name = value["metadata"]["name"].as_str().unwrap_or_default();
@@ -525,9 +546,9 @@ fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &Wri
     if options.dry_run {
         metadata(&mut value).remove("resourceVersion");
         convert::from_stored(resource, &mut value);
-        return Ok(value);
+        return Ok(Written::Value(value));
     }
-    commit(state, resource, value, call.now)
+    Ok(Written::Object(commit(state, resource, value, call.now)))
 }
 
 /// What is wrong with a custom object; what is only worth a warning is said.
@@ -547,21 +568,63 @@ fn definition_warnings(call: &Call<'_>, new: &Value, old: Option<&Value>) {
 
 fn check_object_size(value: &Value) -> Result<(), Status> {
     // Text is longer than what etcd gets for built-in kinds, so this is on the safe side.
-    if value.to_string().len() > OBJECT_MAX {
+    if length_at_most(value) > OBJECT_MAX && value.to_string().len() > OBJECT_MAX {
         return Err(Status::unclassified("etcdserver: request is too large"));
     }
     Ok(())
 }
 
-/// Puts a value into the store, and gives it in the form of this resource.
-fn commit(state: &mut State, resource: &Resource, mut value: Value, now: Timestamp) -> Result<Value, Status> {
+/// How long its text is at most. No text is made of most objects only to be counted.
+fn length_at_most(value: &Value) -> usize {
+    // Every byte of a text may become an escape of six (`\u0000`), and it has quotes.
+    let text = |text: &str| 6 * text.len() + 2;
+    match value {
+        Value::Null | Value::Bool(_) => 5,
+        // A sign, 17 digits, a point, an exponent.
+        Value::Number(_) => 32,
+        Value::String(value) => text(value),
+        Value::Array(items) => 2 + items.iter().map(|item| 1 + length_at_most(item)).sum::<usize>(),
+        Value::Object(fields) => {
+            2 + fields.iter().map(|(key, value)| 2 + text(key) + length_at_most(value)).sum::<usize>()
+        }
+    }
+}
+
+/// What a write came to.
+pub(crate) enum Written {
+    /// It is stored like that.
+    Object(Arc<Object>),
+    /// What would be stored, or what was.
+    Value(Value),
+}
+
+impl Written {
+    /// The answer to the request: for what is stored its bytes, so that nobody parses them only to write them again.
+    fn answer(self, code: u16) -> Answer {
+        match self {
+            Self::Object(object) => Answer::Stored(code, object),
+            Self::Value(value) => Answer::Value(code, value),
+        }
+    }
+
+    /// In the form of this resource.
+    pub(crate) fn value(self, resource: &Resource) -> Value {
+        match self {
+            Self::Object(object) => convert::value(resource, &object),
+            Self::Value(value) => value,
+        }
+    }
+}
+
+/// Puts a value into the store.
+fn commit(state: &mut State, resource: &Resource, mut value: Value, now: Timestamp) -> Arc<Object> {
     if let Some(custom) = resource.custom() {
         custom.store(&mut value);
     }
     let index = Index { fields: read::fields_of(resource, &value) };
     let object = state.store.put(&resource.table, value, index, now);
     state.changed(resource, &object, false, now);
-    Ok(convert::value(resource, &object))
+    object
 }
 
 /// The name of a body must be that of its path.
@@ -609,7 +672,7 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
         wipe(&mut new);
         own(call, &options, None, &mut new);
         metadata(&mut new).remove("resourceVersion");
-        return Ok(Answer::Value(201, store_new(state, call, new, &options)?));
+        return Ok(store_new(state, call, new, &options)?.answer(201));
     };
     let old = call.resource.value(&old);
     let uid = new["metadata"]["uid"].as_str().unwrap_or_default();
@@ -617,7 +680,7 @@ pub(crate) fn update(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
         return Err(other_uid(call, uid, old["metadata"]["uid"].as_str().unwrap_or_default()));
     }
     own(call, &options, Some(&old), &mut new);
-    Ok(Answer::Value(200, replace(state, call, new, &old, &options)?))
+    Ok(replace(state, call, new, &old, &options)?.answer(200))
 }
 
 /// Kinds whose `PUT` creates what is not there (their strategies' `AllowCreateOnUpdate`).
@@ -654,7 +717,7 @@ pub(crate) fn replace(
     mut new: Value,
     old: &Value,
     options: &WriteOptions,
-) -> Result<Value, Status> {
+) -> Result<Written, Status> {
     let resource = &call.resource;
     let (group, plural) = (resource.group.as_str(), resource.plural.as_str());
     let wanted = new["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
@@ -731,13 +794,13 @@ pub(crate) fn replace(
             take_away(state, resource, call.storage_namespace(), &call.name, call.now);
         }
         convert::from_stored(resource, &mut new);
-        return Ok(new);
+        return Ok(Written::Value(new));
     }
     if new == *old || options.dry_run {
         convert::from_stored(resource, &mut new);
-        return Ok(new);
+        return Ok(Written::Value(new));
     }
-    commit(state, resource, new, call.now)
+    Ok(Written::Object(commit(state, resource, new, call.now)))
 }
 
 /// Where only the times of entries differ, nothing differs.
@@ -754,8 +817,8 @@ fn keep_times(new: &mut Value, old: &Value) {
         entries
     };
     let (before, after) = (&old["metadata"]["managedFields"], &new["metadata"]["managedFields"]);
-    if before != after && without_times(before) == without_times(after) && without_entries(new) == without_entries(old)
-    {
+    // The dearest comparison last.
+    if before != after && equal_but_for_entries(new, old) && without_times(before) == without_times(after) {
         let entries = before.clone();
         metadata(new).insert("managedFields".to_owned(), entries);
     }
@@ -845,7 +908,7 @@ pub(crate) fn patch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
     check_namespace(call, &mut new)?;
     check_name(new["metadata"]["name"].as_str().unwrap_or_default(), &call.name)?;
     own(call, &options, Some(&old), &mut new);
-    Ok(Answer::Value(200, replace(state, call, new, &old, &options)?))
+    Ok(replace(state, call, new, &old, &options)?.answer(200))
 }
 
 /// The routes of built-in kinds know their types themselves; custom ones are asked.
@@ -895,13 +958,14 @@ fn apply_patch(
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
     let Some(typed) = resource.typed() else { return Err(crate::handle::method_not_allowed()) };
-    let live = old.clone().unwrap_or_else(|| nothing(resource));
+    let fresh = old.is_none().then(|| nothing(resource));
+    let live = old.as_ref().or(fresh.as_ref()).unwrap_or(&Value::Null);
     let managed = Managed::decode(&live["metadata"]["managedFields"]).unwrap_or_default();
     let by = By { manager: &options.manager, version: &own_version, subresource: &call.subresource, now: call.now };
-    let bare = without_entries(&live);
+    let bare = without_entries(live);
     convert::to_stored(resource, &mut config);
     let result =
-        managed::apply(typed, &bare, &config, &managed, &by, &reset(resource, &call.subresource), options.force);
+        managed::apply(typed, &bare, &config, managed, &by, &reset(resource, &call.subresource), options.force);
     let (applied, mut managed) = result.map_err(|refusal| refused(call, &config, refusal))?;
     let mut new = applied.unwrap_or(bare);
     check_versions(state, call, &options.manager, &new, &managed)?;
@@ -947,7 +1011,7 @@ fn apply_patch(
     managed.entries.retain(|_, entry| !entry.fields.is_empty());
     managed.write(&mut new);
     match old {
-        Some(old) => Ok(Answer::Value(200, replace(state, call, new, &old, options)?)),
+        Some(old) => Ok(replace(state, call, new, &old, options)?.answer(200)),
         None => {
             crate::authorize::may_create(state, call)?;
             if new["metadata"]["uid"].as_str().is_some_and(|uid| !uid.is_empty()) {
@@ -959,7 +1023,7 @@ fn apply_patch(
             }
             wipe(&mut new);
             metadata(&mut new).remove("resourceVersion");
-            Ok(Answer::Value(201, store_new(state, call, new, options)?))
+            Ok(store_new(state, call, new, options)?.answer(201))
         }
     }
 }
@@ -1215,7 +1279,7 @@ fn delete_one(state: &mut State, call: &Call<'_>, name: &str, options: &DeleteOp
         }
         if !options.dry_run {
             if grace.is_some() && last != stored_value {
-                commit(state, &resource, last.clone(), call.now)?;
+                commit(state, &resource, last.clone(), call.now);
             }
             take_away(state, &resource, namespace, name, call.now);
             // What is answered is what watches see: the object at the revision that took it away.
@@ -1238,7 +1302,7 @@ fn delete_one(state: &mut State, call: &Call<'_>, name: &str, options: &DeleteOp
     if new == old || options.dry_run {
         return Ok(deleted(&resource, &stored.uid, new, false));
     }
-    let new = commit(state, &resource, new, call.now)?;
+    let new = convert::value(&resource, &commit(state, &resource, new, call.now));
     Ok(deleted(&resource, &stored.uid, new, false))
 }
 

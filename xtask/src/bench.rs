@@ -5,11 +5,16 @@
 
 mod delivery;
 mod failover;
+mod kubeworld;
+mod process;
+mod up;
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+
+pub(crate) use self::kubeworld::{ServeOptions, serve};
 
 /// What is measured.
 #[derive(clap::Subcommand)]
@@ -18,12 +23,18 @@ pub(crate) enum Bench {
     Failover(failover::Options),
     /// How long a change takes to the members, and whether one that is silent delays the others.
     Delivery(delivery::Options),
+    /// The Kubernetes API from memory beside a real one; in a release build: cargo run --release -p xtask -- bench …
+    Kubeworld(kubeworld::Options),
+    /// A world in one process with a fault each minute: whether it grows.
+    Up(up::Options),
 }
 
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Failover(options) => failover::run(options),
         Bench::Delivery(options) => delivery::run(options),
+        Bench::Kubeworld(options) => kubeworld::run(options),
+        Bench::Up(options) => up::run(options),
     }
 }
 

@@ -108,11 +108,10 @@ fn limits(schema: &Value) -> String {
     } else {
         said.extend(range("minLength", "maxLength", " characters"));
     }
-    match &schema["default"] {
-        Value::Null => {}
-        Value::Object(default) if default.is_empty() => {}
-        Value::Array(default) if default.is_empty() => {}
-        default => said.push(format!("Default: `{default}`.")),
+    let default = schema["default"].to_string();
+    // What is empty is what is left out.
+    if !["null", "{}", "[]"].contains(&default.as_str()) {
+        said.push(format!("Default: `{default}`."));
     }
     said.into_iter().map(|words| format!(" {words}")).collect()
 }

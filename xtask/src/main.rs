@@ -35,6 +35,9 @@ enum Task {
     /// Measure the whole system beside the figures that it is to reach.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Serve kubeworld to a bench, which starts this in a process of its own.
+    #[command(hide = true)]
+    ServeKubeworld(bench::ServeOptions),
     /// Make the country table that DNS nodes have built in.
     Geo(geo::Args),
     /// Record what a real API server says of itself: schemas, discovery, columns, roles, the shape of protobuf bodies.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         | Task::KubeworldData
         | Task::Docs
         | Task::Mutations(_)
+        | Task::ServeKubeworld(_)
         | Task::Test(_) => "warn",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet.into());
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Task::Kube => kube::run(),
         Task::World(options) => world::run(&options),
         Task::Bench(bench) => bench::run(&bench),
+        Task::ServeKubeworld(options) => bench::serve(&options),
         Task::Geo(args) => geo::run(&test::workspace(), &args),
         Task::KubeworldData => kubeworld::run(&test::workspace()),
         Task::Docs => docs::run(&test::workspace()),

@@ -33,7 +33,7 @@ fn applied(
     force: bool,
 ) -> Result<(Option<Value>, Managed), Refusal> {
     let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": data});
-    apply(typed(), live, &config, managed, &by(manager, 0), &Reset(FieldSet::default()), force)
+    apply(typed(), live, &config, managed.clone(), &by(manager, 0), &Reset(FieldSet::default()), force)
 }
 
 #[test]

@@ -114,7 +114,7 @@ pub(super) fn answer(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
     } else if is_owned(&old, &paths(&resource).0) {
         write::own(call, &options, Some(&old), &mut new);
     }
-    let new = write::replace(state, call, new, &old, &options)?;
+    let new = write::replace(state, call, new, &old, &options)?.value(&resource);
     Ok(Answer::Other(200, of(&resource, &new)))
 }
 

@@ -5,16 +5,16 @@
 //! holds for its time does not.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Serialize;
 use tokio::process::{Child, Command};
 
-use super::write_whole;
+use super::{process, write_whole};
 use crate::world::build_binary;
 
 /// Options of the task.
@@ -32,16 +32,26 @@ pub(crate) struct Options {
 }
 
 /// What is read each minute.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 struct Sample {
     minute: u64,
-    rss_kib: u64,
-    descriptors: u64,
+    resident_bytes: u64,
+    descriptors: usize,
     threads: u64,
-    cpu_seconds: f64,
+    processor_seconds: f64,
 }
 
-/// A regular file in which a region is stopped and started, or cut off and joined again, each minute.
+impl Sample {
+    fn json(&self) -> serde_json::Value {
+        let Self { minute, resident_bytes, descriptors, threads, processor_seconds } = self;
+        serde_json::json!({
+            "minute": minute, "residentBytes": resident_bytes, "descriptors": descriptors, "threads": threads,
+            "processorSeconds": processor_seconds,
+        })
+    }
+}
+
+/// A description in which a region is stopped and started, or cut off and joined again, each minute.
 fn faults(minutes: u64, network: u8) -> String {
     let mut text = format!("network: 127.{network}.0.0/16\nfaults:\n");
     for minute in 0..minutes {
@@ -66,10 +76,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         }
     })?;
     if let Some(path) = &options.json {
-        write_whole(path, &serde_json::to_string_pretty(&samples).context("writing the samples as JSON")?)?;
+        let all: Vec<_> = samples.iter().map(Sample::json).collect();
+        write_whole(path, &serde_json::to_string_pretty(&all).context("writing the samples as JSON")?)?;
     }
-    print!("{}", table(&samples));
-    Ok(())
+    let mut out = std::io::stdout().lock();
+    out.write_all(table(&samples).as_bytes())?;
+    out.flush().context("printing the table")
 }
 
 async fn measure(options: &Options, program: &Path) -> anyhow::Result<Vec<Sample>> {
@@ -94,7 +106,7 @@ async fn measure(options: &Options, program: &Path) -> anyhow::Result<Vec<Sample
             ended = world.wait() => bail!("it ended ({}): see {}", ended?, log.display()),
         }
         let sample = read(id, minute)?;
-        eprintln!("{minute:3} min: {} KiB, {} descriptors", sample.rss_kib, sample.descriptors);
+        eprintln!("{minute:3} min: {} MB, {} descriptors", sample.resident_bytes / 1_000_000, sample.descriptors);
         samples.push(sample);
     }
     end(&mut world, id).await.with_context(|| format!("see {}", log.display()))?;
@@ -111,25 +123,13 @@ async fn end(world: &mut Child, id: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Of a process, from /proc (proc(5)).
 fn read(id: u32, minute: u64) -> anyhow::Result<Sample> {
-    let proc = PathBuf::from(format!("/proc/{id}"));
-    let status = std::fs::read_to_string(proc.join("status")).context("reading its status")?;
-    let number = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
-        line.split_whitespace().next().context("a number")?.parse::<u64>().context("a number")
-    };
-    let stat = std::fs::read_to_string(proc.join("stat")).context("reading its times")?;
-    // After the name, which may hold anything but a closing bracket at its end: user and system time, in ticks.
-    let (_, rest) = stat.rsplit_once(") ").context("a name in brackets")?;
-    let ticks: u64 = rest.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-    let descriptors = std::fs::read_dir(proc.join("fd")).context("reading its descriptors")?.count();
     Ok(Sample {
         minute,
-        rss_kib: number("VmRSS:")?,
-        descriptors: descriptors.try_into().unwrap_or(u64::MAX),
-        threads: number("Threads:")?,
-        cpu_seconds: ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
+        resident_bytes: process::resident(id)?,
+        descriptors: process::descriptors(id)?,
+        threads: process::threads(id)?,
+        processor_seconds: process::processor_time(id)?,
     })
 }
 
@@ -144,11 +144,11 @@ fn table(samples: &[Sample]) -> String {
         };
         let _ = writeln!(text, "{what:<24} {:>20} {:>20}", range(first), range(last));
     };
-    row("resident memory, KiB", &|sample| sample.rss_kib);
-    row("file descriptors", &|sample| sample.descriptors);
+    row("resident memory, kB", &|sample| sample.resident_bytes / 1000);
+    row("file descriptors", &|sample| sample.descriptors as u64);
     row("threads", &|sample| sample.threads);
     if let Some(end) = samples.last() {
-        let _ = writeln!(text, "processor time: {:.0} s in {} min", end.cpu_seconds, end.minute);
+        let _ = writeln!(text, "processor time: {:.0} s in {} min", end.processor_seconds, end.minute);
     }
     text
 }
