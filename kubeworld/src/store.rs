@@ -15,9 +15,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// How many changes of a table are kept for watches that fall behind. A real server keeps five minutes of them or more;
-/// so does this one, and at least so many.
-const CHANGES_MIN: usize = 4096;
+/// How many changes of a table are kept at least for watches that fall behind, however old they are: as many as the watch
+/// cache of kube-apiserver holds at least.
+const CHANGES_MIN: usize = 100;
 
 /// How long changes are kept (the default interval of etcd's compaction by kube-apiserver).
 const CHANGES_FOR: SignedDuration = SignedDuration::from_mins(5);
