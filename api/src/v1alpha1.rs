@@ -26,7 +26,7 @@ pub use app::{
 pub use cluster::{
     Cluster, ClusterIngress, ClusterProbe, ClusterSpec, ClusterStatus, Location, ProbeScheme, Taint, TaintEffect,
 };
-pub use condition::{Condition, Conditions, Truth};
+pub use condition::{Condition, Conditions, Truth, standing};
 pub use dns_zone::{DnsZone, DnsZoneSpec, DnsZoneStatus, NameServer, SoaTimers, ZoneRecord};
 pub use duration::{DurationError, parse_duration};
 pub use region_policy::{

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::v1alpha1::{Cluster, Condition};
+use api::v1alpha1::{Cluster, standing};
 use futures::StreamExt as _;
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -295,15 +295,6 @@ impl Looker {
             }
         };
         self.spec.user_networks().map(state).collect()
-    }
-}
-
-/// `yes`, or why not.
-fn standing(conditions: &[Condition], kind: &str) -> String {
-    match conditions.iter().find(|condition| condition.r#type == kind) {
-        None => "unknown".to_owned(),
-        Some(condition) if condition.status == api::v1alpha1::Truth::True => "yes".to_owned(),
-        Some(condition) => condition.reason.clone(),
     }
 }
 

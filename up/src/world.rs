@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use api::v1alpha1::{App, ClusterProbe, ClusterSpec, Location, ProbeScheme, Truth};
+use api::v1alpha1::{App, ClusterProbe, ClusterSpec, Location, ProbeScheme, standing};
 use controller::credentials::Credentials;
 use futures::future::try_join_all;
 use ingress::LoadBalancer;
@@ -214,8 +214,7 @@ impl World {
         let app: Api<App> = Api::namespaced(self.hub.clone(), "shop");
         let ready = await_condition(app, "shop", |app: Option<&App>| {
             let status = app.and_then(|app| app.status.as_ref());
-            status
-                .is_some_and(|status| status.conditions.iter().any(|c| c.r#type == "Ready" && c.status == Truth::True))
+            status.is_some_and(|status| standing(&status.conditions, "Ready") == "yes")
         });
         ready.await.context("waiting for the app")?;
         let mut changes = self.observer.changes();

@@ -40,6 +40,15 @@ impl From<bool> for Truth {
     }
 }
 
+/// How a condition stands, in a word for a table: `yes`, or the reason why not; `unknown` where there is none.
+pub fn standing(conditions: &[Condition], kind: &str) -> String {
+    match conditions.iter().find(|condition| condition.r#type == kind) {
+        None => "unknown".to_owned(),
+        Some(condition) if condition.status == Truth::True => "yes".to_owned(),
+        Some(condition) => condition.reason.clone(),
+    }
+}
+
 /// A status that holds conditions.
 pub trait Conditions {
     /// The conditions, ordered by no rule.

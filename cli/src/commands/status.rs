@@ -1,7 +1,7 @@
 //! `isochrone status`: what the hub wrote into the statuses of our kinds.
 
 use anyhow::{Context as _, Result};
-use api::v1alpha1::{App, Cluster, Condition, DnsZone, Truth};
+use api::v1alpha1::{App, Cluster, DnsZone, standing};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use serde::Serialize;
@@ -89,13 +89,4 @@ fn tables(report: &Report) -> String {
         print::table(&["ZONE", "SERIAL", "HOSTS", "ACCEPTED"], &zones),
     ]
     .join("\n")
-}
-
-/// `yes`, or why not.
-fn standing(conditions: &[Condition], kind: &str) -> String {
-    match conditions.iter().find(|c| c.r#type == kind) {
-        None => "unknown".to_owned(),
-        Some(condition) if condition.status == Truth::True => "yes".to_owned(),
-        Some(condition) => condition.reason.clone(),
-    }
 }
