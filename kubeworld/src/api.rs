@@ -30,6 +30,18 @@ pub struct Options {
     pub version: String,
 }
 
+impl Options {
+    /// The default for one of several servers, with uids of its own: by them clusters are told apart. The same name
+    /// gives the same uids in every run.
+    pub fn of(name: &str) -> Self {
+        // FNV-1a.
+        let seed = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        Self { seed, ..Self::default() }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {

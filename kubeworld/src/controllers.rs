@@ -52,10 +52,8 @@ use cache::Cache;
 /// How a cluster behaves.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The names of the nodes; none if somebody else makes them.
-    pub nodes: Vec<String>,
-    /// What each node says of where it is (`topology.kubernetes.io/region` and `zone`), if anything.
-    pub region: Option<(String, String)>,
+    /// The nodes; none if somebody else makes them.
+    pub nodes: Vec<NodeSettings>,
     /// From a pod's binding until its containers run.
     pub pod_start: Duration,
     /// From a pod's deletion until it is gone, if its grace period is not shorter.
@@ -77,8 +75,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            nodes: vec!["node-0".to_owned(), "node-1".to_owned(), "node-2".to_owned()],
-            region: None,
+            nodes: (0..3).map(|number| NodeSettings::new(format!("node-{number}"))).collect(),
             // No official reference: long enough to be seen, short enough not to be waited for.
             pod_start: Duration::from_millis(200),
             pod_stop: Duration::from_millis(200),
@@ -90,6 +87,33 @@ impl Default for Settings {
             root_certificates: String::new(),
             heartbeat: Duration::from_secs(10),
         }
+    }
+}
+
+impl Settings {
+    fn has_node(&self, name: &str) -> bool {
+        self.nodes.iter().any(|node| node.name == name)
+    }
+}
+
+/// A node, as its kubelet announces it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Its name.
+    pub name: String,
+    /// Where it says that it is (`topology.kubernetes.io/region` and `zone`), if anything.
+    pub place: Option<(String, String)>,
+    /// What it offers, in Kubernetes quantities; the scheduler keeps to it.
+    pub capacity: BTreeMap<String, String>,
+}
+
+impl NodeSettings {
+    /// A node of a usual size, in no particular place.
+    pub fn new(name: impl Into<String>) -> Self {
+        // No official reference: more than what is tried on one machine asks for.
+        let capacity = [("cpu", "16"), ("memory", "64Gi"), ("ephemeral-storage", "200Gi"), ("pods", "250")];
+        let capacity = capacity.into_iter().map(|(name, amount)| (name.to_owned(), amount.to_owned())).collect();
+        Self { name: name.into(), place: None, capacity }
     }
 }
 

@@ -105,6 +105,13 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    /// Nobody can reach or stop it any more, so it ends; only [`Self::stop`] waits for that.
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
 struct Shared {
     api: Arc<Api>,
     config: Config,
@@ -138,7 +145,12 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     let Some(tls) = shared.config.tls.clone() else {
         return serve(TokioIo::new(stream), None, shared).await;
     };
-    match TlsAcceptor::from(tls).accept(stream).await {
+    let accepted = tokio::select! {
+        accepted = TlsAcceptor::from(tls).accept(stream) => accepted,
+        // Somebody who connects and then says nothing must not hold up the end.
+        () = shared.stop.cancelled() => return,
+    };
+    match accepted {
         Ok(stream) => {
             let peer = stream.get_ref().1.peer_certificates().and_then(|chain| user_of(chain.first()?));
             serve(TokioIo::new(stream), peer, shared).await;
@@ -268,3 +280,6 @@ fn frames(
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

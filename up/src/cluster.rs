@@ -9,7 +9,7 @@ use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kubeworld::Options;
 use kubeworld::cluster::{ClusterError, ClusterSpec};
-use kubeworld::controllers::Settings;
+use kubeworld::controllers::{NodeSettings, Settings};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -39,17 +39,17 @@ impl std::fmt::Debug for Cluster {
 impl Cluster {
     pub(crate) async fn start(name: &str, at: Addresses<'_>, region: Option<&Region>) -> Result<Self> {
         let api = at.api();
-        let settings = Settings {
-            nodes: (1..=region.map_or(1, |region| region.nodes)).map(|n| format!("{name}-node-{n}")).collect(),
-            region: region.map(|region| (region.region.clone(), format!("{}-a", region.region))),
-            ..Settings::default()
+        let node = |number| NodeSettings {
+            place: region.map(|region| (region.region.clone(), format!("{}-a", region.region))),
+            ..NodeSettings::new(format!("{name}-node-{number}"))
         };
+        let nodes = (1..=region.map_or(1, |region| region.nodes)).map(node).collect();
+        let settings = Settings { nodes, ..Settings::default() };
         let spec = ClusterSpec {
             name: name.to_owned(),
             listen: api.server,
             reached_at: Some(api.clients),
-            // Another seed for each, since uids tell clusters apart.
-            options: Options { seed: seed(name), ..Options::default() },
+            options: Options::of(name),
             settings,
         };
         let started = kubeworld::cluster::Cluster::start(spec, Arc::new(Timestamp::now)).await;
@@ -117,9 +117,4 @@ async fn config(mut kubeconfig: Value, server: &str) -> Result<kube::Config> {
     let kubeconfig: Kubeconfig = serde_json::from_value(kubeconfig).context("reading a kubeconfig")?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
     config.context("making a client's configuration")
-}
-
-/// FNV-1a: the same name gives the same uids in every run.
-fn seed(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -1,4 +1,4 @@
-//! The programs that a cluster is made of.
+//! The programs that a real cluster is made of.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,11 @@ use anyhow::{Context, bail};
 /// Names the environment variable through which `cargo xtask test` tells tests where the programs are.
 pub const ASSETS_VARIABLE: &str = "ISOCHRONE_KUBE_ASSETS";
 
+/// The file name of the program that people use; the only one that clusters from memory want.
+pub const KUBECTL: &str = "kubectl";
+
 /// The file names that a directory of programs holds.
-pub const PROGRAMS: [&str; 5] = ["kube-apiserver", "kube-controller-manager", "etcd", "kwok", "kubectl"];
+pub const PROGRAMS: [&str; 5] = ["kube-apiserver", "kube-controller-manager", "etcd", "kwok", KUBECTL];
 
 /// A directory with all of [`PROGRAMS`], each present when this was made.
 #[derive(Clone, Debug, PartialEq, Eq)]

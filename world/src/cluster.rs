@@ -1,55 +1,40 @@
-//! One Kubernetes cluster of real components, on 127.0.0.1 or in a network namespace.
+//! One Kubernetes cluster: of real components, on 127.0.0.1 or in a network namespace, or from memory.
 //!
-//! Flow: etcd, then the API server once etcd is healthy, then controller manager, kwok and the scheduler task once the
-//! API server is ready; the cluster counts as started when its nodes are Ready and the `default` service account is
-//! there, which a pod needs. Stopping goes the other way round: an API server whose etcd went first does not end by
-//! itself for a very long time.
+//! A cluster counts as started when its nodes are Ready and the `default` service account is there, which a pod needs.
+//! Who uses it cannot tell of which kind it is but by what only processes can do, and that says so.
 //!
-//! What differs from a cluster in production, and why:
-//! * etcd speaks plain HTTP and does not sync to disk: nobody but the rig reaches it, and no test survives a power cut.
-//! * The Service `kubernetes` has no endpoints (`--endpoint-reconciler-type=none`): Kubernetes refuses loopback
-//!   addresses there, and nothing runs inside that would use it.
-//! * Priority and fairness, the watch cache and compaction stay on, since clients notice their absence.
-//! * All controllers that are on by default run; trimming them saves memory, but changes what a cluster does.
-//!
-//! Directory of a cluster: `pki/`, `log/`, `etcd/`, `config/`, `kubeconfig/`, `audit.log`, `processes.json`.
+//! Directory of a cluster: `kubeconfig/`, `log/`, and what the real one (`real`) has beside them.
 
 mod layout;
+mod memory;
 mod ports;
 mod processes;
+mod real;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, Node, ServiceAccount};
 use kube::api::PostParams;
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, ResourceExt as _};
-use kubeworld::cluster::authority::{Authority, Pair};
 use kubeworld::cluster::kubeconfig::{self, Credential};
 use rustix::process::Signal;
-use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::task::JoinSet;
-use tracing::instrument::WithSubscriber as _;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
 
-use crate::assets::Assets;
 use crate::clients;
 use crate::network::Place;
-use crate::process;
+use crate::provider::Provider;
 use crate::scheduler;
 use layout::Layout;
-use ports::Ports;
-use processes::{Processes, refuse_running};
-
-/// Pause between two questions to a server that is not there yet: nothing can be awaited before it listens.
-const ASK_EVERY: Duration = Duration::from_millis(50);
+use memory::Memory;
+use processes::refuse_running;
+use real::Real;
 
 /// Life time of the tokens in [`Cluster::kubeconfig_for_service_account`]: longer than any test, within what the API
 /// server accepts.
@@ -121,97 +106,80 @@ impl ClusterSpec {
     }
 }
 
-/// A running cluster. Dropping it kills its processes; [`Cluster::stop`] ends them in order.
+/// A running cluster. Dropping it kills what runs; [`Cluster::stop`] ends that in order.
 pub struct Cluster {
     name: String,
     dir: PathBuf,
     kubectl: PathBuf,
-    api_url: String,
-    ca_pem: String,
+    access: Access,
     uid: String,
     client: Client,
     admin_kubeconfig: PathBuf,
-    etcd: SocketAddr,
     place: Place,
-    // Before the processes: what watches lets go before the servers are killed.
-    tasks: JoinSet<()>,
-    processes: Processes,
+    made_of: MadeOf,
+}
+
+/// What serves the API and makes objects come true.
+enum MadeOf {
+    Real(Real),
+    Memory(Memory),
+}
+
+/// How one comes into a cluster that has started.
+struct Access {
+    /// `https://ADDRESS:PORT`.
+    api_url: String,
+    ca_pem: String,
+    /// A kubeconfig of a member of `system:masters`.
+    admin: Value,
 }
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cluster").field("name", &self.name).field("api_url", &self.api_url).finish_non_exhaustive()
+        f.debug_struct("Cluster")
+            .field("name", &self.name)
+            .field("api_url", &self.access.api_url)
+            .finish_non_exhaustive()
     }
 }
 
 impl Cluster {
-    /// Starts a cluster and waits until it takes work. Several may start at once.
+    /// Starts a cluster of what the provider has, and waits until it takes work. Several may start at once.
     ///
     /// # Errors
     /// A component that ends, or is not ready in time, is named with the last lines of its log. What was started is
     /// killed. A directory whose processes of an earlier run are alive is refused with their numbers.
-    pub async fn start(assets: &Assets, spec: ClusterSpec) -> anyhow::Result<Self> {
+    pub async fn start(provider: impl Into<Provider>, spec: ClusterSpec) -> anyhow::Result<Self> {
         let name = spec.name.clone();
-        Self::start_named(assets, spec).await.with_context(|| format!("starting the cluster {name}"))
+        Self::start_on(&provider.into(), spec).await.with_context(|| format!("starting the cluster {name}"))
     }
 
-    async fn start_named(assets: &Assets, spec: ClusterSpec) -> anyhow::Result<Self> {
+    async fn start_on(provider: &Provider, spec: ClusterSpec) -> anyhow::Result<Self> {
         ensure!(spec.nodes > 0, "a cluster needs at least one node, or no pod ever runs");
         let dir = std::path::absolute(&spec.dir).with_context(|| format!("resolving {}", spec.dir.display()))?;
         refuse_running(&dir)?;
         let layout = Layout::create(&dir)?;
-        let authority = Authority::new(&format!("{} authority", spec.name))?;
-        let ca_pem = authority.pair().certificate;
-        let ports = Ports::reserve()?;
-        let api_url = format!("https://{}:{}", spec.place.address, ports.api);
-        layout.write_pki(&authority, &spec.place)?;
-        let kubeconfig = |user: &str, pair: &Pair| {
-            kubeconfig::content(&spec.name, &api_url, &ca_pem, user, Credential::Certificate(pair))
+        let (made_of, access) = match provider {
+            Provider::Real(assets) => {
+                let (real, access) = Real::start(assets, &spec, &dir).await?;
+                (MadeOf::Real(real), access)
+            }
+            Provider::Memory { .. } => {
+                let (memory, access) = Memory::start(&spec).await?;
+                (MadeOf::Memory(memory), access)
+            }
         };
-        let admin = kubeconfig("admin", &authority.client("admin", Some("system:masters"))?);
         let admin_kubeconfig = layout.kubeconfig("admin");
-        kubeconfig::write(&admin_kubeconfig, &admin)?;
-        let manager = authority.client("system:kube-controller-manager", None)?;
-        kubeconfig::write(&layout.kubeconfig("kube-controller-manager"), &kubeconfig("controller-manager", &manager))?;
-        let kwok = authority.client("kwok", Some("system:masters"))?;
-        kubeconfig::write(&layout.kubeconfig("kwok"), &kubeconfig("kwok", &kwok))?;
-        let scheduler = kubeconfig("scheduler", &authority.client("system:kube-scheduler", None)?);
-
-        let etcd = SocketAddr::from((spec.place.address, ports.etcd));
-        let processes = Processes::new(layout.launches(assets, &ports, &spec.place), &dir);
-        processes.start(Component::Etcd)?;
-        processes.until(Component::Etcd, "to be healthy", etcd_healthy(etcd)).await?;
-        processes.start(Component::ApiServer)?;
-        let client = clients::by_content(admin).await?;
-        processes.until(Component::ApiServer, "to be ready", api_ready(&client)).await?;
-        processes.start(Component::ControllerManager)?;
-        processes.start(Component::Kwok)?;
-        let mut tasks = JoinSet::new();
-        tasks.spawn(scheduler::run(clients::by_content(scheduler).await?));
-        processes.until(Component::Kwok, "to make the nodes Ready", nodes_ready(&client, &spec)).await?;
-        let account = default_account(&client);
-        processes.until(Component::ControllerManager, "to make the default service account", account).await?;
+        kubeconfig::write(&admin_kubeconfig, &access.admin)?;
+        let client = clients::by_content(access.admin.clone()).await?;
         let uid = Api::<Namespace>::all(client.clone())
             .get("kube-system")
             .await
             .context("reading the namespace kube-system")?
             .uid()
             .context("the namespace kube-system has no UID")?;
-        let kubectl = assets.program("kubectl");
-        Ok(Self {
-            name: spec.name,
-            dir,
-            kubectl,
-            api_url,
-            ca_pem,
-            uid,
-            client,
-            admin_kubeconfig,
-            etcd,
-            place: spec.place,
-            tasks,
-            processes,
-        })
+        let ClusterSpec { name, place, .. } = spec;
+        Ok(Self { name, dir, kubectl: provider.kubectl(), access, uid, client, admin_kubeconfig, place, made_of })
     }
 
     /// The name given in the spec.
@@ -246,28 +214,17 @@ impl Cluster {
 
     /// `https://ADDRESS:PORT`.
     pub fn api_url(&self) -> &str {
-        &self.api_url
+        &self.access.api_url
     }
 
     /// The certificate of the authority that signed the API server's.
     pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
+        &self.access.ca_pem
     }
 
     /// The UID of the namespace `kube-system`, by convention the identity of a cluster.
     pub fn uid(&self) -> &str {
         &self.uid
-    }
-
-    /// The API server's audit log, one `audit.k8s.io/v1` event a line, without bodies: all writes, and the reads of
-    /// everybody but Kubernetes' own parts and `system:masters`.
-    pub fn audit_log(&self) -> PathBuf {
-        self.dir.join("audit.log")
-    }
-
-    /// The log of a component.
-    pub fn log(&self, component: Component) -> PathBuf {
-        Layout::of(&self.dir).log(component)
     }
 
     /// A kubeconfig with a token of this service account, which must exist; the token is good for a day.
@@ -281,7 +238,7 @@ impl Cluster {
             .with_context(context)?;
         let token = answer.status.and_then(|status| status.token).context("it has no token").with_context(context)?;
         let credential = Credential::Token(&token);
-        let content = kubeconfig::content(&self.name, &self.api_url, &self.ca_pem, name, credential);
+        let content = kubeconfig::content(&self.name, self.api_url(), self.ca_pem(), name, credential);
         let path = Layout::of(&self.dir).kubeconfig(&format!("sa-{namespace}-{name}"));
         kubeconfig::write(&path, &content)?;
         Ok(path)
@@ -317,57 +274,70 @@ impl Cluster {
         output.with_context(context)
     }
 
-    /// The process number of every component that runs.
+    /// The API server's audit log, one `audit.k8s.io/v1` event a line, without bodies: all writes, and the reads of
+    /// everybody but Kubernetes' own parts and `system:masters`.
+    ///
+    /// # Errors
+    /// On a cluster from memory, as for everything below that says so: there are no processes.
+    pub fn audit_log(&self) -> anyhow::Result<PathBuf> {
+        Ok(self.real("audit log")?.audit_log())
+    }
+
+    /// The log of a component.
+    ///
+    /// # Errors
+    /// On a cluster from memory.
+    pub fn log(&self, component: Component) -> anyhow::Result<PathBuf> {
+        Ok(self.real(component.program())?.log(component))
+    }
+
+    /// The process number of every component that runs; none from memory.
     pub fn processes(&self) -> BTreeMap<Component, u32> {
-        self.processes.running()
+        match &self.made_of {
+            MadeOf::Real(real) => real.running(),
+            MadeOf::Memory(_) => BTreeMap::new(),
+        }
     }
 
     /// Kills a component (SIGKILL) and waits until it is gone: from now on its port refuses.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When it does not run, and on a cluster from memory.
     pub async fn kill(&self, component: Component) -> anyhow::Result<()> {
-        let mut exit = self.processes.signal(component, Signal::KILL)?;
-        process::ended(&mut exit).await;
-        Ok(())
+        self.real(component.program())?.kill(component).await
     }
 
     /// Freezes a component (SIGSTOP): connections to it are still accepted by the kernel, but nobody answers.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When it does not run, and on a cluster from memory.
     pub fn freeze(&self, component: Component) -> anyhow::Result<()> {
-        self.processes.signal(component, Signal::STOP).map(drop)
+        self.real(component.program())?.signal(component, Signal::STOP)
     }
 
     /// Lets a frozen component go on.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When it does not run, and on a cluster from memory.
     pub fn thaw(&self, component: Component) -> anyhow::Result<()> {
-        self.processes.signal(component, Signal::CONT).map(drop)
+        self.real(component.program())?.signal(component, Signal::CONT)
     }
 
     /// Starts a killed component again, with the same port and files; etcd and the API server are waited for.
     ///
     /// # Errors
-    /// When it runs already, or does not become ready.
+    /// When it runs already, or does not become ready, and on a cluster from memory.
     pub async fn revive(&self, component: Component) -> anyhow::Result<()> {
-        self.processes.start(component)?;
-        match component {
-            Component::Etcd => self.processes.until(component, "to be healthy", etcd_healthy(self.etcd)).await,
-            Component::ApiServer => self.processes.until(component, "to be ready", api_ready(&self.client)).await,
-            Component::ControllerManager | Component::Kwok => Ok(()),
-        }
+        self.real(component.program())?.revive(component).await
     }
 
     /// Copies all that the cluster stores to the directory `to`, which is made: a backup. Its components are killed for
     /// that and started again, so that nobody writes meanwhile.
     ///
     /// # Errors
-    /// When a file cannot be copied, or a component does not come back.
+    /// When a file cannot be copied, or a component does not come back, and on a cluster from memory.
     pub async fn backup(&self, to: &Path) -> anyhow::Result<()> {
-        self.at_rest(|store| copy_tree(store, to)).await
+        self.real("store on disk")?.backup(to).await
     }
 
     /// Sets the cluster back to a backup, as its administrator would after a disaster: all that was written since is
@@ -376,90 +346,45 @@ impl Cluster {
     /// # Errors
     /// As [`Self::backup`].
     pub async fn restore(&self, from: &Path) -> anyhow::Result<()> {
-        self.at_rest(|store| {
-            std::fs::remove_dir_all(store).with_context(|| format!("removing {}", store.display()))?;
-            copy_tree(from, store)
-        })
-        .await
-    }
-
-    async fn at_rest(&self, act: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        for component in Component::ALL.iter().rev() {
-            self.kill(*component).await?;
-        }
-        act(&Layout::of(&self.dir).file("etcd"))?;
-        for component in Component::ALL {
-            self.revive(component).await?;
-        }
-        Ok(())
+        self.real("store on disk")?.restore(from).await
     }
 
     /// Ends all components in order, each killed when it does not go within a few seconds.
     ///
     /// Returns those that had to be killed.
-    pub async fn stop(mut self) -> Vec<Component> {
-        self.tasks.shutdown().await;
-        self.processes.stop().await
-    }
-}
-
-/// Copies a directory with everything in it.
-fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let context = || format!("copying {} to {}", from.display(), to.display());
-    std::fs::create_dir_all(to).with_context(context)?;
-    for entry in std::fs::read_dir(from).with_context(context)? {
-        let entry = entry.with_context(context)?;
-        let (path, copy) = (entry.path(), to.join(entry.file_name()));
-        if path.is_dir() {
-            copy_tree(&path, &copy)?;
-        } else {
-            std::fs::copy(&path, &copy).with_context(context)?;
+    pub async fn stop(self) -> Vec<Component> {
+        match self.made_of {
+            MadeOf::Real(real) => real.stop().await,
+            MadeOf::Memory(memory) => {
+                memory.stop().await;
+                vec![]
+            }
         }
     }
-    Ok(())
-}
 
-async fn etcd_healthy(address: SocketAddr) -> anyhow::Result<()> {
-    loop {
-        if etcd_says_healthy(address).await.unwrap_or(false) {
-            return Ok(());
+    /// The processes, for what only they can do.
+    fn real(&self, wanted: &str) -> anyhow::Result<&Real> {
+        match &self.made_of {
+            MadeOf::Real(real) => Ok(real),
+            MadeOf::Memory(_) => {
+                bail!("the cluster {} is from memory and has no {wanted}: this needs Provider::Real", self.name)
+            }
         }
-        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
-async fn etcd_says_healthy(address: SocketAddr) -> std::io::Result<bool> {
-    let mut stream = tokio::net::TcpStream::connect(address).await?;
-    stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    Ok(answer.starts_with(b"HTTP/1.1 200 "))
+fn node_name(spec: &ClusterSpec, number: u32) -> String {
+    format!("{}-{number}", spec.name)
 }
 
-async fn api_ready(client: &Client) -> anyhow::Result<()> {
-    loop {
-        let request = http::Request::get("/readyz").body(Vec::new()).context("making a request for /readyz")?;
-        // A server that accepts but does not answer must not hold up the next question.
-        let asked = client.request_text(request);
-        // The client logs every refusal as an error; here they are expected, and what is wrong is told in the end.
-        let asked = asked.with_subscriber(tracing::subscriber::NoSubscriber::new());
-        let answer = tokio::time::timeout(Duration::from_secs(5), asked).await;
-        if let Ok(Ok(_)) = answer {
-            return Ok(());
-        }
-        tokio::time::sleep(ASK_EVERY).await;
-    }
+fn node_zone(spec: &ClusterSpec, number: u32) -> String {
+    format!("{}-{number}", spec.region)
 }
 
+/// Waits until all nodes, which others make, are Ready.
 async fn nodes_ready(client: &Client, spec: &ClusterSpec) -> anyhow::Result<()> {
     let nodes = Api::<Node>::all(client.clone());
-    for number in 1..=spec.nodes {
-        let name = format!("{}-{number}", spec.name);
-        let node = node(&name, spec, number)?;
-        nodes.create(&PostParams::default(), &node).await.with_context(|| format!("making the node {name}"))?;
-    }
-    for number in 1..=spec.nodes {
-        let name = format!("{}-{number}", spec.name);
+    for name in (1..=spec.nodes).map(|number| node_name(spec, number)) {
         await_condition(nodes.clone(), &name, |node: Option<&Node>| node.is_some_and(scheduler::usable))
             .await
             .with_context(|| format!("watching the node {name}"))?;
@@ -467,34 +392,7 @@ async fn nodes_ready(client: &Client, spec: &ClusterSpec) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn node(name: &str, spec: &ClusterSpec, number: u32) -> anyhow::Result<Node> {
-    let node = json!({
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {
-            "name": name,
-            "labels": {
-                "kubernetes.io/hostname": name,
-                "kubernetes.io/os": "linux",
-                "kubernetes.io/arch": "amd64",
-                "topology.kubernetes.io/region": spec.region,
-                "topology.kubernetes.io/zone": format!("{}-{number}", spec.region),
-                "type": "kwok",
-            },
-        },
-        "status": {
-            "allocatable": spec.node_capacity,
-            "capacity": spec.node_capacity,
-            "nodeInfo": {
-                "architecture": "amd64", "bootID": "", "containerRuntimeVersion": "", "kernelVersion": "",
-                "kubeProxyVersion": "", "kubeletVersion": "fake", "machineID": "", "operatingSystem": "linux",
-                "osImage": "", "systemUUID": "",
-            },
-        },
-    });
-    serde_json::from_value(node).with_context(|| format!("describing the node {name}"))
-}
-
+/// Waits until the `default` service account is there, without which there is no pod.
 async fn default_account(client: &Client) -> anyhow::Result<()> {
     let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "default");
     await_condition(accounts, "default", conditions::is_created())
@@ -506,6 +404,7 @@ async fn default_account(client: &Client) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assets::Assets;
 
     #[tokio::test]
     async fn a_component_that_ends_is_reported_with_its_last_words() {

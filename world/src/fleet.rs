@@ -12,10 +12,10 @@ use futures::future::try_join_all;
 use ingress::LoadBalancer;
 use tempfile::TempDir;
 
-use crate::assets::Assets;
 use crate::cluster::{Cluster, ClusterSpec, Component};
 use crate::ingress::{Ingress, IngressSpec};
 use crate::network::{Faults, HUB, Namespaces, Network, Places, net_argument};
+use crate::provider::Provider;
 
 /// Places for members, in the order in which worlds use them: name, region, city, latitude, longitude.
 const PLACES: [(&str, &str, &str, f64, f64); 8] = [
@@ -129,11 +129,15 @@ pub struct World {
 }
 
 impl World {
-    /// Starts all clusters at once and waits for all.
+    /// Starts all clusters at once, of what the provider has, and waits for all.
     ///
     /// # Errors
     /// When one does not start; the others are killed then.
-    pub async fn start(assets: &Assets, spec: WorldSpec) -> anyhow::Result<Self> {
+    pub async fn start(provider: impl Into<Provider>, spec: WorldSpec) -> anyhow::Result<Self> {
+        Self::start_on(&provider.into(), spec).await
+    }
+
+    async fn start_on(provider: &Provider, spec: WorldSpec) -> anyhow::Result<Self> {
         let (dir, vanishing) = match &spec.dir {
             Some(dir) => (dir.clone(), None),
             None => {
@@ -152,9 +156,9 @@ impl World {
         let mut places = Places::new(spec.network, spec.slot, beside)?;
         let namespaces = places.join(spec.slot, &names)?;
         let hub = ClusterSpec { place: places.hub_api(), ..ClusterSpec::new("hub", dir.join("hub")) };
-        let hub = Cluster::start(assets, hub);
+        let hub = Cluster::start(provider.clone(), hub);
         let members = try_join_all(
-            spec.members.iter().enumerate().map(|(index, member)| start(assets, &spec, &places, &dir, index, member)),
+            spec.members.iter().enumerate().map(|(index, member)| start(provider, &spec, &places, &dir, index, member)),
         );
         let (hub, members) = futures::try_join!(hub, members)?;
         let hub_region = hub_region.to_owned();
@@ -221,7 +225,7 @@ impl World {
 }
 
 async fn start(
-    assets: &Assets,
+    provider: &Provider,
     world: &WorldSpec,
     places: &Places,
     dir: &Path,
@@ -234,7 +238,7 @@ async fn start(
         place: places.api(index)?,
         ..ClusterSpec::new(&member.name, dir.join(&member.name))
     };
-    let cluster = Cluster::start(assets, spec).await?;
+    let cluster = Cluster::start(provider.clone(), spec).await?;
     let load_balancer = LoadBalancer::start(cluster.client(), address.into());
     let door = IngressSpec {
         cluster: member.name.clone(),

@@ -135,7 +135,7 @@ async fn real_cluster_knows_identities_and_survives_a_killed_api_server() -> any
     assert!(cluster.kubectl(&grant).await?.status.success());
     let output = cluster.kubectl(&list).await?;
     assert!(output.status.success(), "{output:?}");
-    let audit = audit(&cluster.audit_log())?;
+    let audit = audit(&cluster.audit_log()?)?;
     let answers = |user: &str, verb: &str, resource: &str| -> Vec<&Value> {
         let events = audit.iter().filter(|event| {
             event["user"]["username"] == user && event["verb"] == verb && event["objectRef"]["resource"] == resource

@@ -1,5 +1,7 @@
-//! The main job, whole: a hub and three members on real kube-apiservers, a DNS node in each region; join by token,
-//! deliver, steer, lose the hub.
+//! The main job, whole: a hub and three members, a DNS node in each region; join by token, deliver, steer, lose the hub.
+//!
+//! It is told twice, word for word: on real kube-apiservers, and on the Kubernetes API from memory. Nothing in it kills
+//! a part of a cluster, which only real ones have; tests of that are beside this one.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,15 +13,25 @@ use dns::locate::{Builtin, Locate as _};
 use world::demo::{self, CLIENTS, HOST};
 use world::resolver::Resolver;
 use world::system::{Role, System, kubectl};
-use world::{World, WorldSpec, assets_from_env};
+use world::{Provider, World, WorldSpec, assets_from_env};
 
 use crate::{ISOCHRONE, ONE_WORLD};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn real_declare_deliver_steer_and_lose_the_hub() -> anyhow::Result<()> {
+    told_on(Provider::Real(assets_from_env()?), 1).await
+}
+
+/// The hub, the agents and the DNS nodes are the same processes with the same rights, and kubectl is the real one.
+#[tokio::test(flavor = "multi_thread")]
+async fn real_the_same_on_clusters_from_memory() -> anyhow::Result<()> {
+    told_on(Provider::memory_from_env()?, 4).await
+}
+
+async fn told_on(provider: Provider, slot: u8) -> anyhow::Result<()> {
     let _alone = ONE_WORLD.lock().await;
-    let spec = WorldSpec { slot: 1, ingress_port: 8080, ..WorldSpec::new() };
-    let world = World::start(&assets_from_env()?, spec).await?;
+    let spec = WorldSpec { slot, ingress_port: 8080, ..WorldSpec::new() };
+    let world = World::start(provider, spec).await?;
     let mut system = System::start(&world, Path::new(ISOCHRONE)).await?;
     // The product's own words say more than an assertion.
     let done = story(&world, &mut system).await.map_err(|error| error.context(system.tails()));

@@ -445,7 +445,7 @@ pub(crate) struct Audit {
 
 impl Audit {
     pub(crate) fn from_now(cluster: &Cluster) -> anyhow::Result<Self> {
-        let log = cluster.audit_log();
+        let log = cluster.audit_log()?;
         let from = std::fs::read(&log).with_context(|| format!("reading {}", log.display()))?.len();
         Ok(Self { log, from })
     }

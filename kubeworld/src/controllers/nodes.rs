@@ -3,26 +3,25 @@
 use serde_json::{Value, json};
 
 use super::server::{LEASE, NODE, Program, condition, set_condition};
-use super::{Controller, Work, cache};
+use super::{Controller, NodeSettings, Work, cache};
 use crate::kinds::fields::{at, list, text};
 
 /// Makes the nodes that the settings name.
 pub(super) fn begin(work: &mut Work) {
-    let names = work.settings.nodes.clone();
-    for (index, name) in names.iter().enumerate() {
+    let nodes = work.settings.nodes.clone();
+    for (index, NodeSettings { name, place, capacity }) in nodes.iter().enumerate() {
         let mut labels = json!({
             "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
             "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "amd64",
         });
-        if let Some((region, zone)) = &work.settings.region {
+        if let Some((region, zone)) = place {
             labels["topology.kubernetes.io/region"] = region.as_str().into();
             labels["topology.kubernetes.io/zone"] = zone.as_str().into();
         }
-        let amounts = json!({"cpu": "16", "memory": "64Gi", "ephemeral-storage": "200Gi", "pods": "250"});
         let node = json!({
             "metadata": {"name": name, "labels": labels},
             "status": {
-                "capacity": amounts, "allocatable": amounts,
+                "capacity": capacity, "allocatable": capacity,
                 "addresses": [{"type": "InternalIP", "address": format!("172.18.0.{}", index + 2)},
                     {"type": "Hostname", "address": name}],
                 "nodeInfo": {
@@ -39,7 +38,7 @@ pub(super) fn begin(work: &mut Work) {
 
 pub(super) fn sync(work: &mut Work, name: &str) {
     let Some(node) = work.cache.get(cache::NODES, "", name) else { return };
-    if !work.settings.nodes.iter().any(|own| own == name) {
+    if !work.settings.has_node(name) {
         return;
     }
     let now = work.time();

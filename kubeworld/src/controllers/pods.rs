@@ -30,7 +30,7 @@ fn signed(duration: std::time::Duration) -> SignedDuration {
 pub(super) fn live(work: &mut Work, namespace: &str, name: &str) {
     let Some(pod) = work.cache.get(cache::PODS, namespace, name) else { return };
     let node = text(at(&pod, &["spec"]), "nodeName").to_owned();
-    if !work.settings.nodes.contains(&node) {
+    if !work.settings.has_node(&node) {
         return;
     }
     let uid = text(at(&pod, &["metadata"]), "uid").to_owned();

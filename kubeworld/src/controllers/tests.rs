@@ -8,7 +8,7 @@ use http::{Method, Request};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Controllers, Settings};
+use super::{Controllers, NodeSettings, Settings};
 use crate::api::{Api, Options, Reply, User};
 
 struct World {
@@ -19,12 +19,16 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(Settings::default())
+    }
+
+    fn with(settings: Settings) -> Self {
         let now: Timestamp = "2026-11-26T10:00:00Z".parse().unwrap();
         let api = Api::new(Options::default(), now);
         let settings = Settings {
             load_balancers: vec!["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()],
             heartbeat: Duration::from_secs(3600),
-            ..Settings::default()
+            ..settings
         };
         let controllers = Controllers::new(api.clone(), settings);
         let mut world = Self { api, controllers, now };
@@ -289,6 +293,26 @@ fn a_pod_that_fits_nowhere_says_why() {
     assert_eq!(condition(&pod, "PodScheduled")["message"], "0/3 nodes are available: 3 Insufficient cpu.");
     let events = world.get("/api/v1/namespaces/default/events?fieldSelector=reason=FailedScheduling");
     assert_eq!(events["items"][0]["involvedObject"]["name"], "big");
+}
+
+#[test]
+fn a_node_is_where_it_says_and_offers_what_it_says() {
+    let capacity = [("cpu".to_owned(), "1".to_owned()), ("pods".to_owned(), "10".to_owned())].into();
+    let place = Some(("eu-central".to_owned(), "eu-central-1".to_owned()));
+    let node = NodeSettings { place, capacity, ..NodeSettings::new("fra-1") };
+    let mut world = World::with(Settings { nodes: vec![node], ..Settings::default() });
+    let node = world.get("/api/v1/nodes/fra-1");
+    assert_eq!(node["metadata"]["labels"]["topology.kubernetes.io/region"], "eu-central");
+    assert_eq!(node["metadata"]["labels"]["topology.kubernetes.io/zone"], "eu-central-1");
+    assert_eq!(node["status"]["allocatable"], json!({"cpu": "1", "pods": "10"}));
+    for name in ["first", "second"] {
+        let containers = json!([{"name": "a", "image": "a:1", "resources": {"requests": {"cpu": "600m"}}}]);
+        world.post(PODS, &json!({"metadata": {"name": name}, "spec": {"containers": containers}}));
+        world.pass(2);
+    }
+    assert_eq!(world.get(&format!("{PODS}/first"))["status"]["phase"], "Running");
+    let second = world.get(&format!("{PODS}/second"));
+    assert_eq!(condition(&second, "PodScheduled")["message"], "0/1 nodes are available: 1 Insufficient cpu.");
 }
 
 const JOBS: &str = "/apis/batch/v1/namespaces/default/jobs";

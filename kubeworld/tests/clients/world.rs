@@ -16,7 +16,7 @@ use rustls::pki_types::PrivateKeyDer;
 /// The token of the one who may do everything.
 pub(crate) const TOKEN: &str = "token-of-admin";
 
-/// A server that serves as long as the runtime in which it was started.
+/// A server that serves as long as this is held.
 pub(crate) struct World {
     pub(crate) api: Arc<Api>,
     /// Its certificate, when it has one.

@@ -30,23 +30,34 @@ impl Layout {
         Self { dir: dir.to_owned() }
     }
 
-    /// Makes the directories. The store of an earlier run goes: its objects are signed by an authority that is no more.
+    /// Makes the directories that every cluster has.
     pub(super) fn create(dir: &Path) -> anyhow::Result<Self> {
         let layout = Self::of(dir);
-        let store = layout.file("etcd");
+        layout.make_dirs(&["log", "kubeconfig"])?;
+        Ok(layout)
+    }
+
+    /// Makes what processes need besides. The store of an earlier run goes: its objects are signed by an authority that
+    /// is no more.
+    pub(super) fn prepare_processes(&self) -> anyhow::Result<()> {
+        let store = self.file("etcd");
         if store.exists() {
             std::fs::remove_dir_all(&store).with_context(|| format!("clearing {}", store.display()))?;
         }
-        for name in ["pki", "log", "etcd", "config", "kubeconfig"] {
-            let dir = layout.file(name);
-            std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-        }
+        self.make_dirs(&["pki", "etcd", "config"])?;
         // etcd asks for a directory that nobody else may enter, and warns else.
         std::fs::set_permissions(&store, std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .with_context(|| format!("restricting {}", store.display()))?;
-        kubeconfig::write_private(&layout.file("config/audit-policy.yaml"), include_str!("audit-policy.yaml"))?;
-        kubeconfig::write_private(&layout.file("config/stages.yaml"), include_str!("stages.yaml"))?;
-        Ok(layout)
+        kubeconfig::write_private(&self.file("config/audit-policy.yaml"), include_str!("audit-policy.yaml"))?;
+        kubeconfig::write_private(&self.file("config/stages.yaml"), include_str!("stages.yaml"))?;
+        Ok(())
+    }
+
+    fn make_dirs(&self, names: &[&str]) -> anyhow::Result<()> {
+        names.iter().try_for_each(|name| {
+            let dir = self.file(name);
+            std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))
+        })
     }
 
     pub(super) fn file(&self, name: &str) -> PathBuf {
