@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -20,23 +21,24 @@ const STREAMS: usize = 100;
 const CONNECTIONS: usize = 10;
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
-async fn connect(server: &Server) -> SendRequest<Full<Bytes>> {
-    let stream = TcpStream::connect(server.address()).await.unwrap();
-    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+async fn connect(server: &Server) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+    let stream = TcpStream::connect(server.address()).await?;
+    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    sender
+    Ok(sender)
 }
 
-async fn send(to: &mut SendRequest<Full<Bytes>>, method: &str, path: &str, body: Option<Value>) -> Response<Incoming> {
+async fn send(
+    to: &mut SendRequest<Full<Bytes>>,
+    method: &str,
+    path: &str,
+    body: Option<Value>,
+) -> anyhow::Result<Response<Incoming>> {
     let body = body.map_or_else(Full::default, |body| Full::from(body.to_string()));
     let request = Request::builder().method(method).uri(format!("http://world{path}"));
-    let request = request.header("content-type", "application/json").body(body).unwrap();
-    to.ready().await.unwrap();
-    to.send_request(request).await.unwrap()
-}
-
-async fn object(response: Response<Incoming>) -> Value {
-    serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
+    let request = request.header("content-type", "application/json").body(body)?;
+    to.ready().await?;
+    Ok(to.send_request(request).await?)
 }
 
 fn map(name: &str) -> Value {
@@ -44,39 +46,41 @@ fn map(name: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_idle_watches_hear_what_happens_and_hold_nothing_up() {
+async fn a_thousand_idle_watches_hear_what_happens_and_hold_nothing_up() -> anyhow::Result<()> {
     let api = Api::new(Options::default(), Timestamp::now());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
     let config = Config { nobody: Some(User::admin()), ..Config::default() };
-    let server = Server::start(api, listener, config, Arc::new(Timestamp::now)).unwrap();
-    let mut writer = connect(&server).await;
-    let list = object(send(&mut writer, "GET", MAPS, None).await).await;
-    let version = list["metadata"]["resourceVersion"].as_str().unwrap();
+    let server = Server::start(api, listener, config, Arc::new(Timestamp::now))?;
+    let mut writer = connect(&server).await?;
+    let list = send(&mut writer, "GET", MAPS, None).await?.into_body().collect().await?.to_bytes();
+    let list: Value = serde_json::from_slice(&list)?;
+    let version = list["metadata"]["resourceVersion"].as_str().context("a revision")?;
     let path = format!("{MAPS}?watch=true&resourceVersion={version}");
 
     let mut watches = vec![];
     for _ in 0..CONNECTIONS {
-        let mut connection = connect(&server).await;
+        let mut connection = connect(&server).await?;
         for _ in 0..STREAMS {
-            let response = send(&mut connection, "GET", &path, None).await;
+            let response = send(&mut connection, "GET", &path, None).await?;
             assert_eq!(response.status(), StatusCode::OK);
             watches.push(response.into_body());
         }
     }
     // What is not watched wakes nobody, and is answered as ever.
-    let other = send(&mut writer, "POST", "/api/v1/namespaces", Some(json!({ "metadata": { "name": "other" } }))).await;
+    let other = json!({ "metadata": { "name": "other" } });
+    let other = send(&mut writer, "POST", "/api/v1/namespaces", Some(other)).await?;
     assert_eq!(other.status(), StatusCode::CREATED);
     for name in ["one", "two"] {
-        let created = send(&mut writer, "POST", MAPS, Some(map(name))).await;
+        let created = send(&mut writer, "POST", MAPS, Some(map(name))).await?;
         assert_eq!(created.status(), StatusCode::CREATED);
     }
     for watch in &mut watches {
         let mut heard = String::new();
         while heard.lines().count() < 2 {
-            let frame = watch.frame().await.expect("the watch goes on").unwrap();
-            heard += std::str::from_utf8(&frame.into_data().unwrap()).unwrap();
+            let frame = watch.frame().await.context("the watch goes on")??;
+            heard += std::str::from_utf8(&frame.into_data().ok().context("data")?)?;
         }
-        let events: Vec<Value> = heard.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let events: Vec<Value> = heard.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
         let names: Vec<_> = events.iter().map(|event| (&event["type"], &event["object"]["metadata"]["name"])).collect();
         assert_eq!(names, [(&json!("ADDED"), &json!("one")), (&json!("ADDED"), &json!("two"))]);
     }
@@ -86,4 +90,5 @@ async fn a_thousand_idle_watches_hear_what_happens_and_hold_nothing_up() {
         let rest = watch.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         assert!(rest.is_empty(), "{rest:?}");
     }
+    Ok(())
 }
