@@ -1,4 +1,4 @@
-//! `cargo xtask kube`: the five programs of the rig.
+//! `cargo xtask kube`: the five programs of the rig, and further clients for the tests of kubeworld.
 //!
 //! Each program is looked for on its own: in `$KUBEBUILDER_ASSETS` (where it must run and name a version that we can
 //! work with), in the user's cache, and at last it is built there from the Go modules in `xtask/kube/`, whose `go.sum`
@@ -28,23 +28,47 @@ use build::{Go, MODULES};
 /// The oldest Kubernetes whose API the workspace's client types describe (k8s-openapi 0.29: 1.33 to 1.37).
 const OLDEST_MINOR: u32 = 33;
 
+/// Clients that no cluster needs, but tests of kubeworld. Nobody's ready assets have them, so they may be missing where
+/// there is no Go: then those tests are left out aloud.
+pub(crate) const CLIENTS: [&str; 3] = ["kubectl-1.29", "kubectl-1.33", "helm"];
+
 /// Prints the directory.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let assets = provide()?;
+    let (assets, missing) = provide_with_clients()?;
+    if !missing.is_empty() {
+        eprintln!("without {}, which only tests need: there is no `go` to build from", missing.join(", "));
+    }
     writeln!(std::io::stdout(), "{}", assets.dir().display()).context("printing the directory")
 }
 
-/// Finds or builds all programs.
+/// Finds or builds the programs that clusters are made of.
 ///
 /// # Errors
 /// Without Go, names the programs that are missing and both ways to provide them.
 pub(crate) fn provide() -> anyhow::Result<Assets> {
-    let given = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
-    let go = Go::find();
-    provide_from(given.as_deref(), &cache_root()?, go.as_ref())
+    Ok(provide_of(&[])?.0)
 }
 
-fn provide_from(given: Option<&Path>, root: &Path, go: Option<&Go>) -> anyhow::Result<Assets> {
+/// Finds or builds those and [`CLIENTS`], and says which of the clients are missing.
+///
+/// # Errors
+/// As [`provide`].
+pub(crate) fn provide_with_clients() -> anyhow::Result<(Assets, Vec<&'static str>)> {
+    provide_of(&CLIENTS)
+}
+
+fn provide_of(clients: &[&'static str]) -> anyhow::Result<(Assets, Vec<&'static str>)> {
+    let given = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    let go = Go::find();
+    provide_from(given.as_deref(), &cache_root("kube")?, go.as_ref(), clients)
+}
+
+fn provide_from(
+    given: Option<&Path>,
+    root: &Path,
+    go: Option<&Go>,
+    clients: &[&'static str],
+) -> anyhow::Result<(Assets, Vec<&'static str>)> {
     let mut found: BTreeMap<&str, PathBuf> = BTreeMap::new();
     if let Some(dir) = given {
         for name in PROGRAMS {
@@ -56,28 +80,35 @@ fn provide_from(given: Option<&Path>, root: &Path, go: Option<&Go>) -> anyhow::R
     }
     let inputs = inputs()?;
     let cache = cache_dir(root, &inputs, go)?;
+    // The pins here are what the clients are for, so they come from nowhere but the cache.
     let missing = |found: &BTreeMap<&str, PathBuf>, cache: &Path| -> Vec<&'static str> {
-        PROGRAMS.into_iter().filter(|name| !found.contains_key(name) && !cache.join(name).is_file()).collect()
+        let wanted = PROGRAMS.into_iter().chain(clients.iter().copied());
+        wanted.filter(|name| !found.contains_key(name) && !cache.join(name).is_file()).collect()
     };
     let to_build = missing(&found, &cache);
-    if !to_build.is_empty() {
-        let Some(go) = go else {
+    let mut without = Vec::new();
+    if let Some(go) = go.filter(|_| !to_build.is_empty()) {
+        build::build(go, &cache, || missing(&found, &cache))?;
+    } else {
+        let needed: Vec<&str> = to_build.iter().copied().filter(|name| PROGRAMS.contains(name)).collect();
+        if !needed.is_empty() {
             bail!(
                 "{} missing, and there is no `go` to build from. Either install Go (https://go.dev/dl/, the version in \
                  xtask/kube/*/go.mod or later) and run this again, or set KUBEBUILDER_ASSETS to a directory that holds \
                  {} (Kubernetes 1.{OLDEST_MINOR} or later)",
-                match to_build.as_slice() {
+                match needed.as_slice() {
                     [one] => format!("{one} is"),
-                    [..] => format!("{} are", to_build.join(", ")),
+                    [..] => format!("{} are", needed.join(", ")),
                 },
                 PROGRAMS.join(", "),
             );
-        };
-        build::build(go, &cache, || missing(&found, &cache))?;
+        }
+        without = to_build;
     }
+    let wanted = PROGRAMS.into_iter().chain(clients.iter().copied()).filter(|name| !without.contains(name));
     let programs: BTreeMap<&str, PathBuf> =
-        PROGRAMS.into_iter().map(|name| (name, found.remove(name).unwrap_or_else(|| cache.join(name)))).collect();
-    bring_together(root, &programs)
+        wanted.map(|name| (name, found.remove(name).unwrap_or_else(|| cache.join(name)))).collect();
+    Ok((bring_together(root, &programs)?, without))
 }
 
 /// Everything that decides what is built, but the version of Go: 16 hex digits, enough to tell pins apart.
@@ -97,11 +128,12 @@ fn inputs() -> anyhow::Result<String> {
     Ok(hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn cache_root() -> anyhow::Result<PathBuf> {
+/// Of one sort of things, in the user's cache.
+pub(crate) fn cache_root(sort: &str) -> anyhow::Result<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
     let base = base.context("neither XDG_CACHE_HOME nor HOME names a directory, so there is no place for a cache")?;
-    Ok(base.join("isochrone").join("kube"))
+    Ok(base.join("isochrone").join(sort))
 }
 
 /// The directory of this Go; without Go that of any, the newest by name.

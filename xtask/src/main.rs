@@ -9,6 +9,7 @@ mod geo;
 mod kube;
 mod kubeworld;
 mod mutations;
+mod python;
 mod test;
 mod world;
 
@@ -28,7 +29,8 @@ struct Arguments {
 enum Task {
     /// Provide kube-apiserver, kube-controller-manager, etcd, kwok and kubectl, and print their directory.
     ///
-    /// Taken from $KUBEBUILDER_ASSETS where they work, else from the user's cache, else built with Go.
+    /// Taken from $KUBEBUILDER_ASSETS where they work, else from the user's cache, else built with Go. With them come
+    /// older kubectls and helm, for tests, where they are in the cache or there is Go.
     Kube,
     /// Start a hub and member clusters on loopback, and keep them until Ctrl-C.
     World(world::Options),

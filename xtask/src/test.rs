@@ -10,10 +10,11 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, bail, ensure};
 use world::assets::ASSETS_VARIABLE;
 
-use crate::kube;
+use crate::python::PYTHON_VARIABLE;
+use crate::{kube, python};
 
 /// Programs that tests run, and the Debian package of each.
-const TOOLS: [(&str, &str); 5] = [
+const TOOLS: [(&str, &str); 6] = [
     // Asks the DNS server as users do.
     ("dig", "bind9-dnsutils"),
     // Asks the ingress as users do.
@@ -23,6 +24,8 @@ const TOOLS: [(&str, &str); 5] = [
     ("nsenter", "util-linux"),
     // Says whether the faults in `sim/mutations` still apply.
     ("git", "git"),
+    // Runs the official Python client, in an environment of its own.
+    ("python3", "python3-venv"),
 ];
 
 /// What the names of tests against real clusters begin with.
@@ -30,6 +33,10 @@ const REAL: &str = "real_";
 
 /// What the names of those begin with that need network namespaces, and so the rights of root.
 const NETWORK: &str = "real_network_";
+
+/// What the names of those begin with that need one of [`kube::CLIENTS`], which may be missing.
+const OF_CLIENTS: [(&str, &str); 3] =
+    [("kubectl-1.29", "real_kubectl_1_29_"), ("kubectl-1.33", "real_kubectl_1_33_"), ("helm", "real_helm_")];
 
 /// Options of the task.
 #[derive(clap::Args)]
@@ -48,41 +55,49 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (cargo_args, test_args) = split(&options.extra);
     let mut command = cargo();
     command.args(["test", "--workspace"]).args(cargo_args).arg("--");
-    let mut skipped = Vec::new();
-    let mut why = String::new();
+    // The beginning of names, and why.
+    let mut left_out: Vec<(&str, String)> = Vec::new();
     if options.without_real_clusters {
-        skipped = real_tests(cargo_args)?;
-        why = "they need real clusters".to_owned();
-        command.args(["--skip", REAL]);
+        left_out.push((REAL, "they need real clusters".to_owned()));
     } else {
-        let assets = kube::provide().context(
-            "the tests against real clusters cannot run; `cargo xtask test --without-real-clusters` leaves them out",
-        )?;
+        const WAY_OUT: &str =
+            "the tests against real clusters cannot run; `cargo xtask test --without-real-clusters` leaves them out";
+        let (assets, missing) = kube::provide_with_clients().context(WAY_OUT)?;
         eprintln!("{ASSETS_VARIABLE}={}", assets.dir().display());
         command.env(ASSETS_VARIABLE, assets.dir());
+        let python = python::provide(&workspace(), &kube::cache_root("python")?).context(WAY_OUT)?;
+        eprintln!("{PYTHON_VARIABLE}={}", python.display());
+        command.env(PYTHON_VARIABLE, python);
+        for (_, tests) in OF_CLIENTS.into_iter().filter(|(client, _)| missing.contains(client)) {
+            left_out.push((tests, "there is no Go to build what they run".to_owned()));
+        }
         if let Err(error) = world::network::check_rights() {
-            skipped = real_tests(cargo_args)?;
-            skipped.retain(|name| name.rsplit("::").next().unwrap_or(name).starts_with(NETWORK));
-            why = format!("{error:#}");
-            command.args(["--skip", NETWORK]);
+            left_out.push((NETWORK, format!("{error:#}")));
         }
     }
-    if !skipped.is_empty() {
-        announce(&skipped, &why);
+    let real = if left_out.is_empty() { vec![] } else { real_tests(cargo_args)? };
+    for (beginning, _) in &left_out {
+        command.args(["--skip", beginning]);
     }
+    announce(&real, &left_out);
     let status = command.args(test_args).status().context("running `cargo test`")?;
     // Again at the end, where it is seen.
-    if !skipped.is_empty() {
-        announce(&skipped, &why);
-    }
+    announce(&real, &left_out);
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-fn announce(skipped: &[String], why: &str) {
-    eprintln!("LEFT OUT ({}), since {why}:", skipped.len());
-    for name in skipped {
-        eprintln!("  {name}");
+fn announce(real: &[String], left_out: &[(&str, String)]) {
+    for (beginning, why) in left_out {
+        let own = |name: &str| name.rsplit("::").next().is_some_and(|own| own.starts_with(beginning));
+        let skipped: Vec<&String> = real.iter().filter(|name| own(name)).collect();
+        if skipped.is_empty() {
+            continue;
+        }
+        eprintln!("LEFT OUT ({}), since {why}:", skipped.len());
+        for name in skipped {
+            eprintln!("  {name}");
+        }
     }
 }
 
@@ -134,7 +149,7 @@ pub(crate) fn workspace() -> PathBuf {
 
 /// Installs missing tools, when allowed, saying so.
 fn provide_tools() -> anyhow::Result<()> {
-    let missing: Vec<(&str, &str)> = TOOLS.into_iter().filter(|(tool, _)| !in_path(tool)).collect();
+    let missing: Vec<(&str, &str)> = TOOLS.into_iter().filter(|(tool, _)| !is_there(tool)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -171,6 +186,12 @@ fn apt(args: &[&str], packages: &[&str]) -> anyhow::Result<bool> {
     Ok(status.success())
 }
 
+fn is_there(tool: &str) -> bool {
+    // Debian's Python comes without what makes environments; that is in a package of its own.
+    let of_python = || Command::new("python3").args(["-c", "import ensurepip, venv"]).output();
+    in_path(tool) && (tool != "python3" || of_python().is_ok_and(|output| output.status.success()))
+}
+
 fn in_path(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(tool).is_file())
@@ -197,6 +218,12 @@ mod tests {
         ] {
             assert_eq!(split(&words(given)), (&*words(cargo), &*words(tests)), "{given}");
         }
+    }
+
+    #[test]
+    fn each_client_has_its_tests() {
+        assert_eq!(OF_CLIENTS.map(|(client, _)| client), kube::CLIENTS);
+        assert!(OF_CLIENTS.iter().all(|(_, tests)| tests.starts_with(REAL)));
     }
 
     #[test]

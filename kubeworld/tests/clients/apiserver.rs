@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use rcgen::KeyPair;
 
-use crate::kubectl::Kubectl;
+use crate::terminal::{Terminal, assets};
 use crate::world::TOKEN;
 
 /// A start takes 6 s on two idle cores; on busy ones much longer.
@@ -25,8 +25,16 @@ pub(crate) struct Server {
     _dir: tempfile::TempDir,
 }
 
+/// A terminal whose server is a new one, and ready.
+pub(crate) fn with_terminal(version: Option<&str>) -> anyhow::Result<(Terminal, Server)> {
+    let mut server = Server::start(&assets()?)?;
+    let terminal = Terminal::new(version, &server.url(), None)?;
+    server.until_ready(&terminal)?;
+    Ok((terminal, server))
+}
+
 impl Server {
-    pub(crate) fn start(assets: &Path) -> anyhow::Result<Self> {
+    fn start(assets: &Path) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let file = |name: &str| dir.path().join(name).display().to_string();
         let ports = free_ports()?;
@@ -79,14 +87,14 @@ impl Server {
         Ok(Self { port, _api: api, _store: store, _dir: dir })
     }
 
-    pub(crate) fn url(&self) -> String {
+    fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    pub(crate) fn until_ready(&mut self, kubectl: &Kubectl) -> anyhow::Result<()> {
+    fn until_ready(&mut self, terminal: &Terminal) -> anyhow::Result<()> {
         let started = Instant::now();
         loop {
-            let output = kubectl.run(&["get", "--raw", "/readyz"], None)?;
+            let output = terminal.run(&["kubectl", "get", "--raw", "/readyz"], None)?;
             if output.code == 0 {
                 return Ok(());
             }

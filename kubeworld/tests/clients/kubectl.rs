@@ -1,29 +1,29 @@
-//! Real kubectl: sessions of `kubectl/*.txt`, first with a real kube-apiserver, which they were recorded from, and then
-//! with kubeworld. Both must show the same to the letter.
+//! Real kubectl and helm: sessions of `kubectl/*.txt` and `helm/*.txt`, first with a real kube-apiserver, which they
+//! were recorded from, and then with kubeworld. Both must show the same to the letter.
 //!
 //! - `KUBECTL_RECORD=1 cargo test -p kubeworld --test clients real_kubectl_on_kube_apiserver` writes them anew; what
 //!   matches by a `...` stays as it is.
 //! - `KUBECTL_ONLY=text` runs only the sessions whose file name contains the text.
 //!
+//! A session that says `# also: 1.29 1.33` in its first line is run by those kubectls as well. Where they show
+//! something else than the newest, on the real server too, that stands in a file of the same name in a directory named
+//! by the version: the commands in question and what is shown. It is recorded likewise, by `real_kubectl_1_29_…`.
+//!
+//! Sessions in a directory `controlled` want controllers. Those cannot be compared with a real server, which has none
+//! here, and are recorded from kubeworld.
+//!
 //! What differs from run to run has names: ages, times, uids, revisions, tokens.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use base64::Engine as _;
-use regex::{Captures, Regex};
 
 use crate::apiserver;
+use crate::terminal::{Terminal, plain};
 use crate::transcript::{self, Step};
-use crate::world::{TOKEN, World};
-
-/// Where the programs are; as the test rig has it.
-const ASSETS_VARIABLE: &str = "ISOCHRONE_KUBE_ASSETS";
+use crate::world::World;
 
 /// What kubeworld shows otherwise, and why: session, command, reason.
 const DIFFERENT: [(&str, &str, &str); 5] = [
@@ -36,66 +36,115 @@ const DIFFERENT: [(&str, &str, &str); 5] = [
 
 const STORAGE_MIGRATION: &str = "there is no other storage version to migrate from";
 
-/// A command that takes longer hangs.
-const COMMAND_WITHIN: Duration = Duration::from_secs(30);
-
 #[test]
 fn real_kubectl_on_kubeworld() -> anyhow::Result<()> {
-    let assets = assets()?;
-    let runtime = tokio::runtime::Runtime::new()?;
-    let mut failures = Vec::new();
-    for file in sessions("kubectl")? {
-        let world = runtime.block_on(World::start_with_tls())?;
-        failures.extend(check(&Kubectl::of(&assets, &world)?, &file, &DIFFERENT)?);
-    }
-    ensure!(failures.is_empty(), "{}\n\n{} commands failed", failures.join("\n\n"), failures.len());
-    Ok(())
+    on_kubeworld("kubectl", None)
 }
 
 /// What controllers do about it, and what a kubelet would say: without a real one beside it.
 #[test]
 fn real_kubectl_on_kubeworld_with_controllers() -> anyhow::Result<()> {
-    let assets = assets()?;
-    let runtime = tokio::runtime::Runtime::new()?;
-    let mut failures = Vec::new();
-    for file in sessions("kubectl/controlled")? {
-        let world = runtime.block_on(World::start_with_controllers())?;
-        let kubectl = Kubectl::of(&assets, &world)?;
-        if std::env::var_os("KUBECTL_RECORD").is_some() {
-            record(&kubectl, &file)?;
-        } else {
-            failures.extend(check(&kubectl, &file, &[])?);
-        }
-    }
-    ensure!(failures.is_empty(), "{}\n\n{} commands failed", failures.join("\n\n"), failures.len());
-    Ok(())
+    with_controllers("kubectl/controlled", None)
 }
 
 #[test]
 fn real_kubectl_on_kube_apiserver() -> anyhow::Result<()> {
-    let assets = assets()?;
+    on_kube_apiserver("kubectl", None)
+}
+
+#[test]
+fn real_kubectl_1_29_on_kubeworld() -> anyhow::Result<()> {
+    on_kubeworld("kubectl", Some("1.29"))?;
+    with_controllers("kubectl/controlled", Some("1.29"))
+}
+
+#[test]
+fn real_kubectl_1_29_on_kube_apiserver() -> anyhow::Result<()> {
+    on_kube_apiserver("kubectl", Some("1.29"))
+}
+
+#[test]
+fn real_kubectl_1_33_on_kubeworld() -> anyhow::Result<()> {
+    on_kubeworld("kubectl", Some("1.33"))?;
+    with_controllers("kubectl/controlled", Some("1.33"))
+}
+
+#[test]
+fn real_kubectl_1_33_on_kube_apiserver() -> anyhow::Result<()> {
+    on_kube_apiserver("kubectl", Some("1.33"))
+}
+
+#[test]
+fn real_helm_on_kubeworld() -> anyhow::Result<()> {
+    on_kubeworld("helm", None)
+}
+
+/// With `--wait`, which wants somebody who makes it come true.
+#[test]
+fn real_helm_on_kubeworld_with_controllers() -> anyhow::Result<()> {
+    with_controllers("helm/controlled", None)
+}
+
+#[test]
+fn real_helm_on_kube_apiserver() -> anyhow::Result<()> {
+    on_kube_apiserver("helm", None)
+}
+
+fn on_kubeworld(dir: &str, version: Option<&str>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    each(dir, version, |file| {
+        let world = runtime.block_on(World::start_with_tls())?;
+        check(&Terminal::of(version, &world)?, file, version, &DIFFERENT)
+    })
+}
+
+fn with_controllers(dir: &str, version: Option<&str>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    each(dir, version, |file| {
+        let world = runtime.block_on(World::start_with_controllers())?;
+        check_or_record(&Terminal::of(version, &world)?, file, version)
+    })
+}
+
+fn on_kube_apiserver(dir: &str, version: Option<&str>) -> anyhow::Result<()> {
+    each(dir, version, |file| {
+        let (terminal, _server) = apiserver::with_terminal(version)?;
+        check_or_record(&terminal, file, version)
+    })
+}
+
+/// Each session of a directory that is for this version, in a world of its own.
+fn each(dir: &str, version: Option<&str>, run: impl Fn(&Path) -> anyhow::Result<Vec<String>>) -> anyhow::Result<()> {
     let mut failures = Vec::new();
-    for file in sessions("kubectl")? {
-        let mut server = apiserver::Server::start(&assets)?;
-        let kubectl = Kubectl::new(&assets, &server.url(), None)?;
-        server.until_ready(&kubectl)?;
-        if std::env::var_os("KUBECTL_RECORD").is_some() {
-            record(&kubectl, &file)?;
-        } else {
-            failures.extend(check(&kubectl, &file, &[])?);
-        }
+    let files = sessions(dir, version)?;
+    ensure!(!files.is_empty() || is_chosen(), "no session of {dir} is for {version:?}");
+    for file in files {
+        failures.extend(run(&file)?);
     }
     ensure!(failures.is_empty(), "{}\n\n{} commands failed", failures.join("\n\n"), failures.len());
     Ok(())
 }
 
+fn check_or_record(terminal: &Terminal, file: &Path, version: Option<&str>) -> anyhow::Result<Vec<String>> {
+    if std::env::var_os("KUBECTL_RECORD").is_none() {
+        return check(terminal, file, version, &[]);
+    }
+    record(terminal, file, version)?;
+    Ok(vec![])
+}
+
 /// Runs a session and returns what was shown otherwise than expected; what is allowed to differ must.
-fn check(kubectl: &Kubectl, file: &Path, allowed: &[(&str, &str, &str)]) -> anyhow::Result<Vec<String>> {
-    let steps = transcript::read(file)?;
+fn check(
+    terminal: &Terminal,
+    file: &Path,
+    version: Option<&str>,
+    allowed: &[(&str, &str, &str)],
+) -> anyhow::Result<Vec<String>> {
+    let steps = expected(file, version)?;
     let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut allowed: Vec<_> = allowed.iter().filter(|(session, ..)| *session == name).collect();
     let started = Instant::now();
-    let shown = run(kubectl, &steps, false).with_context(|| format!("session {name}"))?;
+    let shown = run(terminal, &steps, false).with_context(|| format!("session {name}"))?;
     let mut failures = Vec::new();
     for (step, shown) in steps.iter().zip(shown) {
         if transcript::matches(&step.shown, &shown) {
@@ -108,38 +157,69 @@ fn check(kubectl: &Kubectl, file: &Path, allowed: &[(&str, &str, &str)]) -> anyh
         }
     }
     failures.extend(allowed.iter().map(|(_, line, _)| format!("{name}: {line}\nis listed as different, but equal")));
-    eprintln!("{name}: {} commands, {} failures, {:.1?}", steps.len(), failures.len(), started.elapsed());
+    let (by, took) = (version.unwrap_or("the newest"), started.elapsed());
+    eprintln!("{name} by {by}: {} commands, {} failures, {took:.1?}", steps.len(), failures.len());
     Ok(failures)
 }
 
-fn record(kubectl: &Kubectl, file: &Path) -> anyhow::Result<()> {
+/// A session as this version shows it.
+fn expected(file: &Path, version: Option<&str>) -> anyhow::Result<Vec<Step>> {
     let mut steps = transcript::read(file)?;
-    let shown = run(kubectl, &steps, true)?;
+    let Some(version) = version else { return Ok(steps) };
+    let other = beside(file, version);
+    if other.is_file() {
+        transcript::replace_shown(&mut steps, transcript::read(&other)?)
+            .with_context(|| format!("{} does not fit", other.display()))?;
+    }
+    Ok(steps)
+}
+
+/// Where what an older version shows otherwise stands.
+fn beside(file: &Path, version: &str) -> PathBuf {
+    let dir = file.parent().unwrap_or(Path::new("")).join(version);
+    dir.join(file.file_name().unwrap_or_default())
+}
+
+fn record(terminal: &Terminal, file: &Path, version: Option<&str>) -> anyhow::Result<()> {
+    let mut steps = expected(file, version)?;
+    let shown = run(terminal, &steps, true)?;
     for (step, shown) in steps.iter_mut().zip(shown) {
         if !transcript::matches(&step.shown, &shown) {
             step.shown = shown;
         }
     }
-    std::fs::write(file, transcript::write(&steps)).with_context(|| format!("writing {}", file.display()))
+    let Some(version) = version else {
+        return std::fs::write(file, transcript::write(&steps)).with_context(|| format!("writing {}", file.display()));
+    };
+    let newest = transcript::read(file)?;
+    let different = steps.iter().zip(&newest).filter(|(step, newest)| step.shown != newest.shown);
+    let different: BTreeSet<_> = different.map(|(_, newest)| (&newest.line, &newest.input)).collect();
+    // Where one of several equal commands shows something else, all of them stand there, so that it is clear which.
+    let others = steps.into_iter().filter(|step| different.contains(&(&step.line, &step.input)));
+    let others: Vec<Step> = others.map(|step| Step { before: String::new(), ..step }).collect();
+    let file = beside(file, version);
+    if others.is_empty() {
+        return if file.exists() { Ok(std::fs::remove_file(&file)?) } else { Ok(()) };
+    }
+    std::fs::create_dir_all(file.parent().context("no directory")?)?;
+    std::fs::write(&file, transcript::write(&others)).with_context(|| format!("writing {}", file.display()))
 }
 
 /// What each step shows.
-fn run(kubectl: &Kubectl, steps: &[Step], recording: bool) -> anyhow::Result<Vec<String>> {
+fn run(terminal: &Terminal, steps: &[Step], recording: bool) -> anyhow::Result<Vec<String>> {
     let mut shown = Vec::new();
     let mut beside = BTreeMap::new();
     for (number, step) in steps.iter().enumerate() {
         let words = step.words()?;
-        let args: Vec<&str> = words.iter().map(String::as_str).collect();
-        let [program, args @ ..] = args.as_slice() else { continue };
-        ensure!(*program == "kubectl", "{} is not kubectl", step.line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         if step.beside {
-            let running = kubectl.begin(args)?;
+            let running = terminal.begin(&words)?;
             // What follows is what it must see happen, so it has to have begun.
             running.until(|lines| !lines.is_empty());
             beside.insert(number, running);
             shown.push(String::new());
         } else {
-            shown.push(plain(&kubectl.run(args, step.input.as_deref())?.shown()));
+            shown.push(plain(&terminal.run(&words, step.input.as_deref())?.shown()));
         }
     }
     for (number, running) in beside {
@@ -155,234 +235,26 @@ fn run(kubectl: &Kubectl, steps: &[Step], recording: bool) -> anyhow::Result<Vec
     Ok(shown)
 }
 
-/// A kubectl with a home of its own.
-pub(crate) struct Kubectl {
-    program: PathBuf,
-    home: tempfile::TempDir,
-}
-
-/// What a command did.
-#[derive(Debug)]
-pub(crate) struct Output {
-    pub(crate) code: i32,
-    out: String,
-    err: String,
-}
-
-impl Output {
-    /// As a transcript has it.
-    fn shown(&self) -> String {
-        let mut text = self.out.trim_end().to_owned();
-        for line in self.err.trim_end().lines() {
-            text += "\n! ";
-            text += line;
-        }
-        if self.code != 0 {
-            text += &format!("\n? {}", self.code);
-        }
-        text.trim_start_matches('\n').to_owned()
-    }
-}
-
-impl Kubectl {
-    fn new(assets: &Path, url: &str, certificate: Option<&str>) -> anyhow::Result<Self> {
-        let home = tempfile::tempdir()?;
-        let trust = match certificate {
-            None => "insecure-skip-tls-verify: true".to_owned(),
-            Some(pem) => {
-                let encoded = base64::engine::general_purpose::STANDARD.encode(pem);
-                format!("certificate-authority-data: {encoded}")
-            }
-        };
-        let config = format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: world\n\
-             clusters: [{{name: world, cluster: {{server: '{url}', {trust}}}}}]\n\
-             users: [{{name: admin, user: {{token: {TOKEN}}}}}]\n\
-             contexts: [{{name: world, context: {{cluster: world, user: admin}}}}]\n"
-        );
-        std::fs::write(home.path().join("config"), config)?;
-        Ok(Self { program: assets.join("kubectl"), home })
-    }
-
-    fn of(assets: &Path, world: &World) -> anyhow::Result<Self> {
-        Self::new(assets, &format!("https://{}", world.address()), world.certificate.as_deref())
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        command
-            .env_clear()
-            .env("HOME", self.home.path())
-            .env("KUBECONFIG", self.home.path().join("config"))
-            // `kubectl diff` runs diff from there.
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("TZ", "UTC")
-            .arg(format!("--cache-dir={}", self.home.path().join("cache").display()))
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-
-    /// Runs a command to its end.
-    pub(crate) fn run(&self, args: &[&str], input: Option<&str>) -> anyhow::Result<Output> {
-        let mut command = self.command(args);
-        if input.is_some() {
-            command.stdin(Stdio::piped());
-        }
-        let mut child = command.spawn().with_context(|| format!("starting {}", self.program.display()))?;
-        let mut stdin = child.stdin.take();
-        let (mut out, mut err) = (child.stdout.take().context("no output")?, child.stderr.take().context("no errors")?);
-        std::thread::scope(|scope| {
-            // All three at once: a pipe that nobody empties stops the child.
-            if let (Some(stdin), Some(input)) = (stdin.take(), input) {
-                scope.spawn(move || {
-                    let mut stdin = stdin;
-                    // A command that fails early does not read it all.
-                    let _ = stdin.write_all(input.as_bytes());
-                });
-            }
-            // Each lets go of its end of the channel once the child has closed its pipe.
-            let (reading, read_all) = mpsc::channel::<()>();
-            let also_reading = reading.clone();
-            let text = scope.spawn(move || (read(&mut out), drop(reading)).0);
-            let errors = scope.spawn(move || (read(&mut err), drop(also_reading)).0);
-            let code = wait(&mut child, &read_all)?;
-            let out = text.join().ok().context("reading the output")?;
-            let mut err = errors.join().ok().context("reading the errors")?;
-            if code.is_none() {
-                err += "\nkilled: it took too long";
-            }
-            Ok(Output { code: code.unwrap_or(-1), out, err })
-        })
-    }
-
-    /// Runs a command until it is stopped.
-    fn begin(&self, args: &[&str]) -> anyhow::Result<Running> {
-        let mut child = self.command(args).stderr(Stdio::null()).spawn().context("starting kubectl")?;
-        let out = child.stdout.take().context("no output")?;
-        let shown = Arc::new(Shown::default());
-        let reader = std::thread::spawn({
-            let shown = shown.clone();
-            move || {
-                for line in BufReader::new(out).lines().map_while(Result::ok) {
-                    shown.lines().push(line);
-                    shown.more.notify_all();
-                }
-            }
-        });
-        Ok(Running { child, shown, reader })
-    }
-}
-
-fn read(from: &mut dyn std::io::Read) -> String {
-    let mut bytes = Vec::new();
-    // Less than all of it shows as a difference.
-    let _ = from.read_to_end(&mut bytes);
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The exit code, once all was read of it, or nothing for one that had to be killed.
-fn wait(child: &mut Child, read_all: &mpsc::Receiver<()>) -> anyhow::Result<Option<i32>> {
-    if let Err(mpsc::RecvTimeoutError::Timeout) = read_all.recv_timeout(COMMAND_WITHIN) {
-        child.kill()?;
-        child.wait()?;
-        return Ok(None);
-    }
-    Ok(child.wait()?.code())
-}
-
-/// A command that has begun.
-struct Running {
-    child: Child,
-    shown: Arc<Shown>,
-    reader: std::thread::JoinHandle<()>,
-}
-
-/// What it has shown, and a call for each line more.
-#[derive(Default)]
-struct Shown {
-    lines: Mutex<Vec<String>>,
-    more: Condvar,
-}
-
-impl Shown {
-    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Running {
-    /// Waits for what it shows, for a while.
-    fn until(&self, enough: impl Fn(&[String]) -> bool) {
-        // One that shows too little shows in what it is compared with.
-        let _ = self.shown.more.wait_timeout_while(self.shown.lines(), COMMAND_WITHIN, |lines| !enough(lines));
-    }
-
-    /// Ends it and says what it showed.
-    fn stop(mut self) -> Vec<String> {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = self.reader.join();
-        std::mem::take(&mut self.shown.lines())
-    }
-}
-
-/// Names for what differs from run to run, and no spaces at the ends of lines.
-fn plain(text: &str) -> String {
-    const NAMES: [(&str, &str); 12] = [
-        (r"\b[WE]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ", "<logged> "),
-        (r#"127\.0\.0\.1(:\d+)?""#, r#"<address>""#),
-        (r"\bmade-[a-z0-9]{5}\b", "made-<suffix>"),
-        (r"eyJ[\w-]+\.[\w-]+\.[\w-]+", "<token>"),
-        (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uid>"),
-        (r"\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z| \+0000 UTC)?", "<time>"),
-        (r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} 20\d\d \d\d:\d\d:\d\d \+0000", "<time>"),
-        (r#"(resourceVersion"?:? ?"?|Resource Version: +)\d+"#, "$1<revision>"),
-        (r"/(LIVE|MERGED)-\d+/", "/$1/"),
-        (r"https://127\.0\.0\.1:\d+", "<url>"),
-        (r"/tmp/\.\w+", "<home>"),
-        // The clock of kubectl may be behind by the fraction of a second.
-        (r"<invalid>", "0s"),
-    ];
-    static PATTERNS: std::sync::LazyLock<Vec<(Regex, &str)>> = std::sync::LazyLock::new(|| {
-        NAMES.into_iter().map(|(pattern, name)| (Regex::new(pattern).expect("a pattern"), name)).collect()
-    });
-    static AGE: std::sync::LazyLock<Regex> =
-        std::sync::LazyLock::new(|| Regex::new(r"(?m)(^|[ (])(\d+[ydhms])+\b( *)").expect("a pattern"));
-    // The real server writes fields in the order of its types, kubeworld by name.
-    let mut text = match serde_json::from_str::<serde_json::Value>(text.trim()) {
-        Ok(value) if value.is_object() && !text.trim().contains('\n') => value.to_string(),
-        Ok(_) | Err(_) => text.to_owned(),
-    };
-    for (pattern, name) in PATTERNS.iter() {
-        text = pattern.replace_all(&text, *name).into_owned();
-    }
-    // In a table the spaces depend on the widest.
-    let text = AGE.replace_all(&text, |found: &Captures<'_>| {
-        format!("{}<age>{}", &found[1], if found[3].len() > 1 { "   " } else { &found[3] })
-    });
-    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
-}
-
-/// The files of a directory beside this one.
-fn sessions(dir: &str) -> anyhow::Result<Vec<PathBuf>> {
+/// The sessions of a directory beside this file; for an older version those that say so.
+fn sessions(dir: &str, version: Option<&str>) -> anyhow::Result<Vec<PathBuf>> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(dir);
-    let only = std::env::var("KUBECTL_ONLY").unwrap_or_default();
+    let only = std::env::var(CHOSEN).unwrap_or_default();
     let entries = std::fs::read_dir(&dir).with_context(|| format!("listing {}", dir.display()))?;
-    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
-    files.retain(|file| file.extension().is_some_and(|e| e == "txt") && file.to_string_lossy().contains(&only));
+    let mut files = Vec::new();
+    for entry in entries {
+        let file = entry?.path();
+        let is_session = file.extension().is_some_and(|e| e == "txt") && file.to_string_lossy().contains(&only);
+        if is_session && version.map_or(Ok(true), |version| transcript::is_also_for(&file, version))? {
+            files.push(file);
+        }
+    }
     files.sort();
     Ok(files)
 }
 
-fn assets() -> anyhow::Result<PathBuf> {
-    let assets = std::env::var_os(ASSETS_VARIABLE).with_context(|| {
-        format!(
-            "{ASSETS_VARIABLE} is unset, so there is no kubectl: run `cargo xtask test`, or \
-             `{ASSETS_VARIABLE}=$(cargo xtask kube) cargo test`, or leave these tests out with `-- --skip real_`"
-        )
-    })?;
-    Ok(PathBuf::from(assets))
+/// Names the sessions that are wanted, when not all are.
+const CHOSEN: &str = "KUBECTL_ONLY";
+
+fn is_chosen() -> bool {
+    std::env::var_os(CHOSEN).is_some()
 }

@@ -1,4 +1,4 @@
-//! kubeworld under real clients, unmodified: kubectl and kube-rs, over HTTP.
+//! kubeworld under real clients, unmodified, over HTTP: kubectl in three versions, helm, the Python client and kube-rs.
 //!
 //! The battery compares answers; here it is programs that must be content, with all that they ask beside the request
 //! they were told to make: discovery, schemas, watches, retries.
@@ -6,5 +6,7 @@
 mod apiserver;
 mod kube_rs;
 mod kubectl;
+mod python;
+mod terminal;
 mod transcript;
 mod world;

@@ -78,6 +78,24 @@ pub(crate) fn read(file: &Path) -> anyhow::Result<Vec<Step>> {
     Ok(steps)
 }
 
+/// Whether a session says in its first line that it is for this version as well.
+pub(crate) fn is_also_for(file: &Path, version: &str) -> anyhow::Result<bool> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    let versions = text.lines().next().and_then(|line| line.strip_prefix("# also: "));
+    Ok(versions.is_some_and(|versions| versions.split_whitespace().any(|one| one == version)))
+}
+
+/// Puts what other steps show in the place of what the same commands show here; both are in the same order.
+pub(crate) fn replace_shown(steps: &mut [Step], others: Vec<Step>) -> anyhow::Result<()> {
+    let mut rest = steps.iter_mut();
+    for other in others {
+        let same = rest.find(|step| (&step.line, &step.input) == (&other.line, &other.input));
+        let step = same.with_context(|| format!("the session has no such command, or earlier: {}", other.line))?;
+        step.shown = other.shown;
+    }
+    Ok(())
+}
+
 /// The session as text.
 pub(crate) fn write(steps: &[Step]) -> String {
     let mut text = String::new();
@@ -146,5 +164,25 @@ fn a_session_is_read_and_written() -> anyhow::Result<()> {
     assert_eq!(steps[0].words()?, ["kubectl", "apply", "-f", "-"]);
     assert_eq!(steps[1].words()?, ["kubectl", "get", "a", "-o", "b c", "-w"]);
     assert!(matches("a\n...\nd", "a\nb\nc\nd") && matches("...", "") && !matches("a\n...", "b"));
+    Ok(())
+}
+
+#[test]
+fn another_version_replaces_what_it_shows_otherwise() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("session.txt");
+    let session = |text: &str| -> anyhow::Result<Vec<Step>> {
+        std::fs::write(&file, text)?;
+        read(&file)
+    };
+    let text = "# also: 1.29 1.33\n$ kubectl get a\n1\n\n$ kubectl get a\n2\n\n$ kubectl get b\n3\n";
+    let mut steps = session(text)?;
+    assert_eq!(write(&steps), text);
+    assert!(is_also_for(&file, "1.29")? && is_also_for(&file, "1.33")? && !is_also_for(&file, "1.2")?);
+    replace_shown(&mut steps, session("$ kubectl get a\n1\n\n$ kubectl get a\ntwo\n")?)?;
+    assert_eq!(steps.iter().map(|step| step.shown.as_str()).collect::<Vec<_>>(), ["1", "two", "3"]);
+    let disordered = session("$ kubectl get b\n3\n\n$ kubectl get a\n1\n")?;
+    assert!(replace_shown(&mut steps, disordered).is_err());
+    assert!(!is_also_for(&file, "1.29")?);
     Ok(())
 }

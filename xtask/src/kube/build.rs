@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// One Go module under `xtask/kube/` and the programs that come of it. Three, because their dependencies disagree.
+/// One Go module under `xtask/kube/` and the programs that come of it. Several, because their dependencies disagree.
 pub(super) struct Module {
     name: &'static str,
     /// Program and package.
@@ -19,7 +19,7 @@ pub(super) struct Module {
     stamped: bool,
 }
 
-pub(super) const MODULES: [Module; 3] = [
+pub(super) const MODULES: [Module; 6] = [
     Module {
         name: "servers",
         programs: &[
@@ -31,6 +31,9 @@ pub(super) const MODULES: [Module; 3] = [
     },
     Module { name: "etcd", programs: &[("etcd", "go.etcd.io/etcd/server/v3")], stamped: false },
     Module { name: "kwok", programs: &[("kwok", "sigs.k8s.io/kwok/cmd/kwok")], stamped: false },
+    Module { name: "kubectl-1.29", programs: &[("kubectl-1.29", "k8s.io/kubernetes/cmd/kubectl")], stamped: true },
+    Module { name: "kubectl-1.33", programs: &[("kubectl-1.33", "k8s.io/kubernetes/cmd/kubectl")], stamped: true },
+    Module { name: "helm", programs: &[("helm", "helm.sh/helm/v3/cmd/helm")], stamped: false },
 ];
 
 /// One setting for all: with another one the Go cache would hold everything twice. Static programs run in any

@@ -57,7 +57,7 @@ fn a_complete_given_directory_is_the_answer() {
     let dir = tempfile::tempdir().unwrap();
     let given = dir.path().join("given");
     programs(&given, &[]);
-    let assets = provide_from(Some(&given), &dir.path().join("cache"), None).unwrap();
+    let assets = provide_from(Some(&given), &dir.path().join("cache"), None, &[]).unwrap().0;
     assert_eq!(assets.dir(), given);
 }
 
@@ -73,13 +73,13 @@ fn what_the_given_directory_lacks_comes_from_the_cache() {
     // A cache of other pins is not looked at.
     programs(&root.join("0123456789abcdef-go9.9"), &[]);
 
-    let assets = provide_from(Some(&given), &root, None).unwrap();
+    let assets = provide_from(Some(&given), &root, None, &[]).unwrap().0;
     let origin = |name: &str| std::fs::canonicalize(assets.program(name)).unwrap();
     assert_eq!(origin("etcd"), given.join("etcd"));
     assert_eq!(origin("kube-apiserver"), given.join("kube-apiserver"));
     assert_eq!(origin("kwok"), cache.join("kwok"));
     assert_eq!(origin("kubectl"), cache.join("kubectl"), "too old in the given directory");
-    assert_eq!(provide_from(Some(&given), &root, None).unwrap(), assets);
+    assert_eq!(provide_from(Some(&given), &root, None, &[]).unwrap().0, assets);
 }
 
 #[test]
@@ -87,9 +87,33 @@ fn without_go_the_missing_ones_and_both_ways_out_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let given = dir.path().join("given");
     programs(&given, &["kwok"]);
-    let error = provide_from(Some(&given), &dir.path().join("cache"), None).unwrap_err().to_string();
+    let error = provide_from(Some(&given), &dir.path().join("cache"), None, &[]).unwrap_err().to_string();
     assert!(error.starts_with("kwok is missing, "), "{error}");
     assert!(error.contains("install Go") && error.contains("KUBEBUILDER_ASSETS"), "{error}");
-    let error = provide_from(None, &dir.path().join("cache"), None).unwrap_err().to_string();
+    let error = provide_from(None, &dir.path().join("cache"), None, &[]).unwrap_err().to_string();
     assert!(error.starts_with("kube-apiserver, kube-controller-manager, etcd, kwok, kubectl are missing"), "{error}");
+}
+
+#[test]
+fn clients_are_taken_from_the_cache_and_named_where_they_are_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let given = dir.path().join("given");
+    programs(&given, &[]);
+    let root = dir.path().join("cache");
+    let (assets, missing) = provide_from(Some(&given), &root, None, &CLIENTS).unwrap();
+    assert_eq!((assets.dir(), missing.as_slice()), (given.as_path(), CLIENTS.as_slice()));
+
+    program(&root.join(format!("{}-go1.0", inputs().unwrap())), "helm", "v3");
+    let (assets, missing) = provide_from(Some(&given), &root, None, &CLIENTS).unwrap();
+    assert_eq!(missing, ["kubectl-1.29", "kubectl-1.33"]);
+    let origin = |name: &str| std::fs::canonicalize(assets.program(name)).unwrap();
+    assert!(origin("helm").starts_with(&root));
+    assert_eq!(origin("kubectl"), given.join("kubectl"));
+}
+
+#[test]
+fn each_client_comes_of_a_module() {
+    for name in CLIENTS {
+        assert!(MODULES.iter().any(|module| module.dir().ends_with(name)), "{name}");
+    }
 }
