@@ -400,18 +400,24 @@ impl Applier {
         };
         let api: Api<DynamicObject> = Api::all_with(self.own(), &resource);
         let deadline = tokio::time::Instant::now() + ESTABLISHED;
-        for name in crds {
+        // Nobody waits for what the API server refused: its owner is told why at once, and not at the deadline. An
+        // earlier version of it may be there all the same, so its kind is looked for.
+        let refused = |o: &Wanted| w.failed.contains(&o.id);
+        let awaited: BTreeSet<&str> =
+            w.wanted.iter().filter(|o| o.defines.is_some() && !refused(o)).map(|o| o.id.name.as_str()).collect();
+        for name in crds.iter().filter(|name| awaited.contains(name.as_str())) {
             let established = |o: Option<&DynamicObject>| o.is_some_and(|o| health::established(&as_json(o)));
             // Not in time, or not readable: then the kind is not there either, and that is what is reported.
             let _ = tokio::time::timeout_at(deadline, await_condition(api.clone(), name, established)).await;
         }
-        let defined: BTreeSet<GroupKind> = w.wanted.iter().filter_map(|o| o.defines.clone()).collect();
-        for kind in defined {
+        let defined: BTreeMap<GroupKind, bool> =
+            w.wanted.iter().filter_map(|o| Some((o.defines.clone()?, refused(o)))).collect();
+        for (kind, refused) in defined {
             let version = w.objects.values().find(|o| o.kind == kind).map(|o| o.version.clone());
             let Some(version) = version else { continue };
             loop {
                 let found = self.kinds.resolve(&w.user, &kind, &version).await;
-                let waits = matches!(found, Ok(None)) && tokio::time::Instant::now() < deadline;
+                let waits = !refused && matches!(found, Ok(None)) && tokio::time::Instant::now() < deadline;
                 w.kinds.insert(kind.clone(), found.map_err(|e| chain(&e)));
                 if !waits {
                     break;

@@ -239,6 +239,7 @@ async fn bad_tokens_are_refused_with_what_to_do(system: &System) -> anyhow::Resu
 
 /// A CRD and its object need rights that only the member's owner gives; the refusal says which.
 async fn a_second_app_needs_its_owners_leave(world: &World) -> anyhow::Result<()> {
+    let asked = Instant::now();
     kubectl(&world.hub, &["apply", "--server-side", "-f", "-"], WIDGETS).await?;
     let message = until("the refusal is told", async || {
         let path = "jsonpath={.status.worst[0].reason} {.status.worst[0].message}";
@@ -247,6 +248,8 @@ async fn a_second_app_needs_its_owners_leave(world: &World) -> anyhow::Result<()
     })
     .await?;
     ensure!(message.contains("isochrone:app:shop") && message.contains("kubectl create"), "{message}");
+    // It is told at once: the 30 s that an agent gives a definition to be Established are not for one that was refused.
+    ensure!(asked.elapsed() < Duration::from_secs(25), "it was told only after {:?}", asked.elapsed());
     for member in &world.members {
         kubectl(&member.cluster, &["apply", "-f", "-"], WIDGET_RIGHTS).await?;
     }
