@@ -55,7 +55,10 @@ async fn story(world: &World, system: &mut System) -> anyhow::Result<()> {
 }
 
 async fn delivered_everywhere(world: &World) -> anyhow::Result<()> {
-    kubectl(&world.hub, &["apply", "--server-side", "-f", "-"], demo::MANIFESTS).await?;
+    // A declared TTL, so that the story shows it answered and waited out; half the default, since that wait is half of it.
+    let manifests = demo::MANIFESTS.replace("{tolerance: 0s}", "{tolerance: 0s, ttl: 15s}");
+    ensure!(manifests != demo::MANIFESTS, "the demo's policy has no traffic to declare a TTL in");
+    kubectl(&world.hub, &["apply", "--server-side", "-f", "-"], &manifests).await?;
     ready(world, "shop").await?;
     for member in &world.members {
         let wait = ["wait", "-n", "shop", "--for=condition=Available", "--timeout=30s", "deployment/web"];
@@ -196,7 +199,7 @@ async fn explained(system: &System) -> anyhow::Result<()> {
     let said: serde_json::Value = serde_json::from_str(&said)?;
     ensure!(said.to_string().contains("fra"), "{said}");
     let table = system.isochrone(&["explain", HOST, "--client", CLIENTS[1].1, "--node", &node]).await?;
-    ensure!(table.contains("iad") && table.contains("km") && table.contains("TTL      30 s"), "{table}");
+    ensure!(table.contains("iad") && table.contains("km") && table.contains("TTL      15 s"), "{table}");
     let assumed = ["explain", HOST, "--client", CLIENTS[1].1, "--node", &node, "--assume", "iad=down"];
     let table = system.isochrone(&assumed).await?;
     ensure!(table.contains("down"), "{table}");
