@@ -1,5 +1,5 @@
-//! `isochrone up`: a whole world in this process. Lines to paste go to stdout, what happens goes to stderr; with `--watch`
-//! a view of all that takes the terminal instead.
+//! `isochrone up`: a whole world in this process. Lines to paste go to stdout, what happens goes to stderr; with
+//! `--watch` a view of all that takes the terminal instead.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
