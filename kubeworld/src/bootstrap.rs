@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::api::State;
-use crate::kinds;
 use crate::store::Index;
+use crate::{kinds, time};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
@@ -42,7 +42,7 @@ pub(crate) fn put(state: &mut State, group: &str, version: &str, plural: &str, m
     value["apiVersion"] = json!(resource.api_version());
     value["kind"] = json!(resource.kind);
     value["metadata"]["uid"] = json!(state.random.uid());
-    value["metadata"]["creationTimestamp"] = crate::write::time(now);
+    value["metadata"]["creationTimestamp"] = time::seconds(now).into();
     kinds::default(resource.as_kind(), &mut value);
     kinds::prepare_create(resource.as_kind(), &mut value);
     let index = Index { fields: crate::read::fields_of(&resource, &value) };

@@ -310,7 +310,7 @@ impl Work {
 
     /// Now, as objects have it.
     fn time(&self) -> String {
-        self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+        crate::time::seconds(self.now)
     }
 }
 

@@ -15,10 +15,9 @@
 //!   those of CustomResourceDefinitions.
 //! * `kinds`: what the server does to built-in kinds beyond their schemas.
 //! * `fields`, `merge`, `managed`: who owns which fields, and server-side apply; `patch`: the other patches.
-//!
 //! * [`serve`]: the HTTP shell. [`cluster`]: a whole cluster on a socket, with controllers, TLS and kubeconfigs.
 //!
-//! Absent on purpose: IO and clocks outside the shell; admission webhooks and aggregated API servers, which need IO.
+//! Absent on purpose: IO outside those two, clocks; admission webhooks and aggregated API servers, which need IO.
 
 #![forbid(unsafe_code)]
 
@@ -52,6 +51,7 @@ mod special;
 pub mod status;
 mod store;
 mod table;
+mod time;
 mod tokens;
 mod warnings;
 mod watch;

@@ -260,10 +260,6 @@ impl Managed {
     }
 }
 
-fn time_of(now: Timestamp) -> String {
-    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
 /// What of a request an endpoint ignores, so that nobody comes to own it: `status` on the object itself, the rest on
 /// its status.
 ///
@@ -324,7 +320,7 @@ pub(crate) fn updated(
             entry.fields = entry.fields.union(&before.fields);
         }
         // The real server's handler of scales does not say when.
-        entry.time = (by.subresource != "scale").then(|| time_of(by.now));
+        entry.time = (by.subresource != "scale").then(|| crate::time::seconds(by.now));
         out.entries.insert(manager, entry);
     }
     out.cap();
@@ -363,7 +359,11 @@ pub(crate) fn apply(
         let before = Manager::new("before-first-apply", false, by.version, "");
         let empty = json!({"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": {}});
         let added = merge::compare(schema, ty, &empty, live).added;
-        let entry = Entry { fields: reset.filter(added), version: by.version.to_owned(), time: Some(time_of(by.now)) };
+        let entry = Entry {
+            fields: reset.filter(added),
+            version: by.version.to_owned(),
+            time: Some(crate::time::seconds(by.now)),
+        };
         out.entries.insert(before.clone(), entry);
         out.strip(&before);
     }
@@ -407,7 +407,7 @@ pub(crate) fn apply(
         return Ok((None, out));
     }
     if let Some(entry) = out.entries.get_mut(&manager) {
-        entry.time = Some(time_of(by.now));
+        entry.time = Some(crate::time::seconds(by.now));
     }
     Ok((Some(new), out))
 }

@@ -9,7 +9,7 @@ use crate::kinds::services;
 use crate::registry::{Resource, Subresource};
 use crate::status::Status;
 use crate::write::{self, WriteOptions};
-use crate::{custom, patch, store};
+use crate::{custom, patch, store, time};
 
 mod pods;
 mod reviews;
@@ -115,7 +115,7 @@ pub(crate) fn delete(state: &mut State, call: &Call<'_>, old: &Value, dry_run: b
     }
     let mut new = old.clone();
     if new["metadata"]["deletionTimestamp"].is_null() {
-        new["metadata"]["deletionTimestamp"] = write::time(call.now);
+        new["metadata"]["deletionTimestamp"] = time::seconds(call.now).into();
         new["status"]["phase"] = json!("Terminating");
     }
     if new == *old || dry_run {

@@ -130,7 +130,7 @@ fn start(work: &mut Work, cron: &Value, active: &[&Value], time: Timestamp, stat
     }
     let template = at(spec, &["jobTemplate"]);
     let name = format!("{}-{}", text(meta, "name"), time.as_second() / 60);
-    let stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let stamp = crate::time::seconds(time);
     let mut annotations = at(template, &["metadata", "annotations"]).clone();
     if !annotations.is_object() {
         annotations = json!({});

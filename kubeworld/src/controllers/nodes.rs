@@ -81,7 +81,7 @@ pub(super) fn sync(work: &mut Work, name: &str) {
 fn renew(work: &mut Work, node: &Value) {
     let meta = at(node, &["metadata"]);
     let name = text(meta, "name");
-    let now = work.now.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
+    let now = crate::time::micros(work.now);
     let heartbeat =
         jiff::SignedDuration::try_from(work.settings.heartbeat).unwrap_or(jiff::SignedDuration::from_secs(10));
     let place = ("coordination.k8s.io/leases", "kube-node-lease");

@@ -26,7 +26,7 @@ pub(super) struct Condition<'a> {
 }
 
 /// Sets a condition; its time changes with its status only.
-pub(super) fn set_condition(definition: &mut Value, new: &Condition<'_>, now: &Value) {
+pub(super) fn set_condition(definition: &mut Value, new: &Condition<'_>, now: &str) {
     if !definition["status"].is_object() {
         definition["status"] = json!({});
     }
@@ -49,7 +49,7 @@ pub(super) fn set_condition(definition: &mut Value, new: &Condition<'_>, now: &V
 }
 
 /// The definition with the names that it can have; nothing where that is how it is. `others` are all definitions.
-pub(super) fn name(definition: &Value, others: &[Value], now: &Value) -> Option<Value> {
+pub(super) fn name(definition: &Value, others: &[Value], now: &str) -> Option<Value> {
     let (wanted, before) = (at(definition, &["spec", "names"]), at(definition, &["status", "acceptedNames"]));
     if wanted == before {
         return None;
@@ -84,7 +84,7 @@ pub(super) fn name(definition: &Value, others: &[Value], now: &Value) -> Option<
 }
 
 /// The definition as an established one, where its names were accepted and it is none yet.
-pub(super) fn establish(definition: &Value, now: &Value) -> Option<Value> {
+pub(super) fn establish(definition: &Value, now: &str) -> Option<Value> {
     if !has_condition(definition, "NamesAccepted") || has_condition(definition, "Established") {
         return None;
     }

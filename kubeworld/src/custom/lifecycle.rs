@@ -13,7 +13,7 @@ use crate::managed::{self, By, Managed, Reset};
 use crate::registry::{Registry, Resource};
 use crate::status::Status;
 use crate::store::{Index, Object};
-use crate::write;
+use crate::{time, write};
 
 /// The finalizer that keeps a definition until its objects are gone.
 const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
@@ -33,7 +33,7 @@ pub(crate) fn delete(state: &mut State, call: &Call<'_>, old: &Value, dry_run: b
         return Ok(None);
     }
     let mut new = old.clone();
-    new["metadata"]["deletionTimestamp"] = write::time(call.now);
+    new["metadata"]["deletionTimestamp"] = time::seconds(call.now).into();
     let mut finalizers = list(&new["metadata"], "finalizers").to_vec();
     if !finalizers.iter().any(|one| one == CLEANUP) {
         finalizers.push(json!(CLEANUP));
@@ -45,7 +45,7 @@ pub(crate) fn delete(state: &mut State, call: &Call<'_>, old: &Value, dry_run: b
         reason: "InstanceDeletionPending",
         message: "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
     };
-    set_condition(&mut new, &condition, &write::time(call.now));
+    set_condition(&mut new, &condition, &time::seconds(call.now));
     if dry_run {
         return Ok(Some(Answer::Value(200, new)));
     }
@@ -83,10 +83,10 @@ impl State {
         let Some(object) = self.store.get(TABLE, "", name) else { return };
         let mut definition = resource.value(&object);
         let others: Vec<Value> = self.store.list(TABLE, "").map(|other| other.value()).collect();
-        if let Some(next) = establish::name(&definition, &others, &write::time(now)) {
+        if let Some(next) = establish::name(&definition, &others, &time::seconds(now)) {
             definition = self.write_status(resource, &definition, next, now);
         }
-        if let Some(next) = establish::establish(&definition, &write::time(now)) {
+        if let Some(next) = establish::establish(&definition, &time::seconds(now)) {
             definition = self.write_status(resource, &definition, next, now);
         }
         self.serve(name, Some(&definition));
@@ -125,7 +125,7 @@ impl State {
         let mut terminating = |state: &mut Self, status: &str, reason: &str, message: &str| {
             let condition = Condition { kind: "Terminating", status, reason, message };
             let mut next = definition.clone();
-            set_condition(&mut next, &condition, &write::time(now));
+            set_condition(&mut next, &condition, &time::seconds(now));
             if next != definition {
                 definition = state.write_status(&resource, &definition, next, now);
             }
@@ -155,7 +155,7 @@ impl State {
             ("NeverEstablished", "resource was never established")
         };
         let condition = Condition { kind: "Terminating", status: "False", reason, message };
-        set_condition(&mut definition, &condition, &write::time(now));
+        set_condition(&mut definition, &condition, &time::seconds(now));
         let old = resource.value(&object);
         self.write_status(&resource, &old, definition, now);
     }
@@ -168,7 +168,7 @@ impl State {
             if list(&value["metadata"], "finalizers").is_empty() {
                 self.store.remove(table, &object.namespace, &object.name, now);
             } else if value["metadata"]["deletionTimestamp"].is_null() {
-                value["metadata"]["deletionTimestamp"] = write::time(now);
+                value["metadata"]["deletionTimestamp"] = time::seconds(now).into();
                 value["metadata"]["deletionGracePeriodSeconds"] = json!(0);
                 let generation = value["metadata"]["generation"].as_i64().unwrap_or_default();
                 value["metadata"]["generation"] = json!(generation + 1);

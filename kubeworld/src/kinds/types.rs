@@ -384,8 +384,7 @@ fn unreadable_time(text: &str, micro: bool) -> Option<String> {
 
 fn settle_time(value: &mut Value, micro: bool) {
     if let Some(time) = value.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()) {
-        let format = if micro { "%Y-%m-%dT%H:%M:%S.%6fZ" } else { "%Y-%m-%dT%H:%M:%SZ" };
-        *value = Value::String(time.strftime(format).to_string());
+        *value = if micro { crate::time::micros(time) } else { crate::time::seconds(time) }.into();
     }
 }
 

@@ -6,7 +6,7 @@ use crate::api::State;
 use crate::handle::{Answer, Call};
 use crate::status::{Cause, Details, Status};
 use crate::store::Index;
-use crate::write;
+use crate::{time, write};
 
 /// A pod gets its node.
 pub(super) fn bind(state: &mut State, call: &Call<'_>, name: &str, body: &Value) -> Result<Answer, Status> {
@@ -35,7 +35,7 @@ pub(super) fn bind(state: &mut State, call: &Call<'_>, name: &str, body: &Value)
         }
     }
     let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
-                           "lastTransitionTime": write::time(call.now)});
+                           "lastTransitionTime": time::seconds(call.now)});
     let conditions = &mut pod["status"]["conditions"];
     if !conditions.is_array() {
         *conditions = json!([]);

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use crate::access::{Attributes, Decision, Target};
 use crate::api::{State, User};
 use crate::handle::{Answer, Call};
-use crate::kinds;
 use crate::status::{Cause, Status};
 use crate::write::{self, WriteOptions};
+use crate::{kinds, time};
 
 pub(super) fn create(state: &mut State, call: &Call<'_>) -> Result<Answer, Status> {
     let options = WriteOptions::of(call, "CreateOptions", false)?;
@@ -15,7 +15,7 @@ pub(super) fn create(state: &mut State, call: &Call<'_>) -> Result<Answer, Statu
     write::own(call, &options, None, &mut review);
     match call.resource.kind.as_str() {
         "SelfSubjectReview" => {
-            review["metadata"]["creationTimestamp"] = write::time(call.now);
+            review["metadata"]["creationTimestamp"] = time::seconds(call.now).into();
             review["status"] = json!({"userInfo": info(call.user)});
         }
         "TokenReview" => {
@@ -182,7 +182,7 @@ pub(super) fn token(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
         Some(_) | None => json!(["https://kubernetes.default.svc.cluster.local"]),
     };
     let mut metadata = json!({"name": call.name, "namespace": call.namespace, "uid": account.uid,
-        "creationTimestamp": write::time(call.now)});
+        "creationTimestamp": time::seconds(call.now)});
     let options = WriteOptions::of(call, "CreateOptions", false)?;
     let mut owned = serde_json::Map::new();
     for (key, field) in [("audiences", "f:audiences"), ("expirationSeconds", "f:expirationSeconds")] {
@@ -191,13 +191,13 @@ pub(super) fn token(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
         }
     }
     metadata["managedFields"] = json!([{"manager": options.manager, "operation": "Update",
-        "apiVersion": "authentication.k8s.io/v1", "time": write::time(call.now), "fieldsType": "FieldsV1",
+        "apiVersion": "authentication.k8s.io/v1", "time": time::seconds(call.now), "fieldsType": "FieldsV1",
         "fieldsV1": {"f:spec": owned}, "subresource": "token"}]);
     let mut spec = json!({"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": null});
     if body["spec"]["boundObjectRef"].is_object() {
         spec["boundObjectRef"] = body["spec"]["boundObjectRef"].clone();
     }
-    let status = json!({"token": token, "expirationTimestamp": write::time(ends)});
+    let status = json!({"token": token, "expirationTimestamp": time::seconds(ends)});
     Ok(Answer::Other(
         201,
         json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",

@@ -10,7 +10,7 @@ use super::{
         fields::{at, has, integer, list, option, text, truth},
         names, quantity, storage,
     },
-    check_resource_field,
+    environment::check_resource_field,
 };
 
 /// The kinds of volume, in the order in which the real server looks at them.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Object, condition, is_true, list};
+use super::object::{Object, condition, is_true, list};
 use crate::table::duration;
 
 pub(super) fn cells(this: &Object<'_>) -> Vec<Value> {
