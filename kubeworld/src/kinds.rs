@@ -28,7 +28,7 @@ mod defaults;
 pub(crate) mod definitions;
 pub(crate) mod fields;
 pub(crate) mod meta;
-mod names;
+pub(crate) mod names;
 mod networking;
 pub(crate) mod pods;
 pub(crate) mod quantity;

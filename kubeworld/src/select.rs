@@ -1,5 +1,8 @@
 //! Label and field selectors, as `labelSelector=` and `fieldSelector=` write them.
 
+use std::collections::BTreeSet;
+
+use crate::kinds::names;
 use crate::status::Status;
 
 /// One requirement on labels.
@@ -79,14 +82,30 @@ fn split(text: &str) -> Vec<&str> {
     out
 }
 
+/// Values for the label `key`, each once and in order.
+fn values_of<'a>(key: &str, values: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, String> {
+    let values: BTreeSet<&str> = values.into_iter().map(str::trim).collect();
+    let faults: Vec<String> = values
+        .iter()
+        .enumerate()
+        .map(|(at, value)| (at, value, names::label_value(value)))
+        .filter(|(_, _, reasons)| !reasons.is_empty())
+        .map(|(at, value, reasons)| format!("values[{at}][{key}]: Invalid value: {value:?}: {}", reasons.join("; ")))
+        .collect();
+    match faults.as_slice() {
+        [] => Ok(values.into_iter().map(str::to_owned).collect()),
+        [one] => Err(one.clone()),
+        many => Err(format!("[{}]", many.join(", "))),
+    }
+}
+
 fn requirement(part: &str) -> Result<Requirement, String> {
     let key_of = |key: &str| {
         let key = key.trim();
-        if is_label_key(key) { Ok(key.to_owned()) } else { Err(key_fault(key)) }
-    };
-    let value_of = |key: &str, value: &str| {
-        let value = value.trim();
-        if is_label_value(value) { Ok(value.to_owned()) } else { Err(value_fault(key, value)) }
+        match names::qualified(key).as_slice() {
+            [] => Ok(key.to_owned()),
+            reasons => Err(format!("<nil>: Invalid value: {key:?}: {}", reasons.join("; "))),
+        }
     };
     if part == "!" {
         return Err("found '', expected: identifier".to_owned());
@@ -108,7 +127,7 @@ fn requirement(part: &str) -> Result<Requirement, String> {
             return Err(format!("found '(', expected: !, identifier, or 'end of string' in {part:?}"));
         };
         let key = key_of(key)?;
-        let values = values.split(',').map(|value| value_of(&key, value)).collect::<Result<Vec<_>, _>>()?;
+        let values = values_of(&key, values.split(','))?;
         return match *operator {
             "in" => Ok(Requirement::In(key, values)),
             "notin" => Ok(Requirement::NotIn(key, values)),
@@ -124,7 +143,7 @@ fn requirement(part: &str) -> Result<Requirement, String> {
             if let Some(more) = value.split_whitespace().nth(1) {
                 return Err(format!("found '{more}', expected: ',' or 'end of string'"));
             }
-            let values = vec![value_of(&key, value)?];
+            let values = values_of(&key, [value])?;
             return Ok(if not { Requirement::NotIn(key, values) } else { Requirement::In(key, values) });
         }
     }
@@ -146,50 +165,6 @@ fn requirement(part: &str) -> Result<Requirement, String> {
         return Err(format!("found '{second}', expected: in, notin, =, ==, !=, gt, lt, >, <"));
     }
     Ok(Requirement::Exists(key_of(part)?))
-}
-
-fn is_name_part(text: &str) -> bool {
-    let ends = |letter: Option<u8>| letter.is_some_and(|letter| letter.is_ascii_alphanumeric());
-    (1..=63).contains(&text.len())
-        && text.bytes().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.'))
-        && ends(text.bytes().next())
-        && ends(text.bytes().last())
-}
-
-/// A qualified name: `name`, or `prefix.of.dns/name`.
-pub(crate) fn is_label_key(key: &str) -> bool {
-    match key.split_once('/') {
-        None => is_name_part(key),
-        Some((prefix, name)) => {
-            let label = |label: &str| {
-                !label.is_empty()
-                    && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-                    && !label.starts_with('-')
-                    && !label.ends_with('-')
-            };
-            is_name_part(name) && prefix.len() <= 253 && prefix.split('.').all(label)
-        }
-    }
-}
-
-pub(crate) fn is_label_value(value: &str) -> bool {
-    value.is_empty() || is_name_part(value)
-}
-
-fn key_fault(key: &str) -> String {
-    format!(
-        "<nil>: Invalid value: {key:?}: name part must consist of alphanumeric characters, '-', '_' or '.', and must \
-         start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for \
-         validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-    )
-}
-
-fn value_fault(key: &str, value: &str) -> String {
-    format!(
-        "values[0][{key}]: Invalid value: {value:?}: a valid label must be an empty string or consist of alphanumeric \
-         characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or \
-         'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-    )
 }
 
 /// Fields that somebody asks for: name, value, and whether it must not be that.

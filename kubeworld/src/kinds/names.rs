@@ -13,6 +13,11 @@ fn too_long(most: usize) -> String {
     format!("must be no more than {most} characters")
 }
 
+/// The same of what was checked in bytes first, as labels.
+fn too_many_bytes(most: usize) -> String {
+    format!("must be no more than {most} bytes")
+}
+
 /// A reason that ends with examples and the expression.
 fn by_regex(why: &str, regex: &str, examples: &[&str]) -> String {
     let examples = examples.iter().map(|one| format!("'{one}', ")).collect::<Vec<_>>().join(" or ");
@@ -58,6 +63,10 @@ pub(crate) fn dns_label(value: &str) -> Vec<String> {
 
 /// An RFC 1123 subdomain.
 pub(crate) fn dns_subdomain(value: &str) -> Vec<String> {
+    subdomain(value, too_long)
+}
+
+fn subdomain(value: &str, too_long: fn(usize) -> String) -> Vec<String> {
     let mut reasons = Vec::new();
     if value.len() > 253 {
         reasons.push(too_long(253));
@@ -102,7 +111,7 @@ pub(crate) fn qualified(value: &str) -> Vec<String> {
             if prefix.is_empty() {
                 reasons.push("prefix part must be non-empty".to_owned());
             } else {
-                reasons.extend(dns_subdomain(prefix).into_iter().map(|why| format!("prefix part {why}")));
+                reasons.extend(subdomain(prefix, too_many_bytes).into_iter().map(|why| format!("prefix part {why}")));
             }
             name
         }
@@ -116,7 +125,7 @@ pub(crate) fn qualified(value: &str) -> Vec<String> {
     if name.is_empty() {
         reasons.push("name part must be non-empty".to_owned());
     } else if name.len() > 63 {
-        reasons.push(format!("name part {}", too_long(63)));
+        reasons.push(format!("name part {}", too_many_bytes(63)));
     }
     if !is_qualified(name) {
         reasons.push(format!("name part {}", regex(why)));
@@ -128,7 +137,7 @@ pub(crate) fn qualified(value: &str) -> Vec<String> {
 pub(crate) fn label_value(value: &str) -> Vec<String> {
     let mut reasons = Vec::new();
     if value.len() > 63 {
-        reasons.push(too_long(63));
+        reasons.push(too_many_bytes(63));
     }
     if !value.is_empty() && !is_qualified(value) {
         let why = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
