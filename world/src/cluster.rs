@@ -33,6 +33,7 @@ use crate::provider::Provider;
 use crate::scheduler;
 use layout::Layout;
 use memory::Memory;
+pub use ports::free_port;
 use processes::refuse_running;
 use real::Real;
 

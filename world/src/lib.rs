@@ -19,7 +19,7 @@
 //!
 //! Code map:
 //! * [`provider`] — what clusters are made of; [`assets`] — the directory of the five programs of real ones.
-//! * [`cluster`] — one cluster: start, use, kill, freeze, revive, stop; `process` and `clients` serve it.
+//! * [`cluster`] — one cluster: start, use, kill, freeze, revive, stop; [`process`] and `clients` serve it.
 //! * `scheduler` — binds pods to nodes in real ones, by a subset of the rules of kube-scheduler.
 //! * [`ingress`] — the door of a cluster as a process; the rest of the crate `ingress` stands in for the cloud, too.
 //! * [`network`] — sites, their addresses, and packets that vanish between them.
@@ -39,7 +39,7 @@ pub mod failover;
 pub mod fleet;
 pub mod ingress;
 pub mod network;
-mod process;
+pub mod process;
 pub mod provider;
 pub mod resolver;
 mod scheduler;

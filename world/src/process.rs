@@ -25,28 +25,35 @@ use crate::network::net_argument;
 
 /// What to run. Kept, so that a killed process can be started again with the same arguments.
 #[derive(Clone, Debug)]
-pub(crate) struct Launch {
-    pub(crate) name: &'static str,
-    pub(crate) program: PathBuf,
-    pub(crate) args: Vec<String>,
+pub struct Launch {
+    /// For messages.
+    pub name: &'static str,
+    /// The file to run.
+    pub program: PathBuf,
+    /// Its arguments, without its name.
+    pub args: Vec<String>,
     /// Output of both streams is appended here.
-    pub(crate) log: PathBuf,
+    pub log: PathBuf,
     /// `HOME` and working directory: the programs must not find the user's own configuration.
-    pub(crate) home: PathBuf,
+    pub home: PathBuf,
     /// The network namespace to run in, by its name; `None` for this program's own.
-    pub(crate) namespace: Option<String>,
+    pub namespace: Option<String>,
 }
 
 /// A running or ended child.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     pid: u32,
     exit: watch::Receiver<Option<ExitStatus>>,
     waiter: Option<JoinHandle<()>>,
 }
 
 impl Process {
-    pub(crate) fn start(launch: &Launch) -> anyhow::Result<Self> {
+    /// Starts it, in a process group of its own.
+    ///
+    /// # Errors
+    /// When the log cannot be opened, or there is no such program.
+    pub fn start(launch: &Launch) -> anyhow::Result<Self> {
         let (started, pid) = mpsc::channel();
         let (ended, exit) = watch::channel(None);
         let mut command = command(launch)?;
@@ -73,11 +80,13 @@ impl Process {
         Ok(Self { pid, exit, waiter: Some(waiter) })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Its number, which may be another's once it has ended.
+    pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    pub(crate) fn is_running(&self) -> bool {
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
         self.exit.borrow().is_none()
     }
 
@@ -130,7 +139,7 @@ pub(crate) async fn stop(process: &Process, bound: Duration) -> bool {
 }
 
 /// The last lines of a log, for an error message.
-pub(crate) fn log_tail(path: &Path) -> String {
+pub fn log_tail(path: &Path) -> String {
     /// Enough for the message before a crash; an apiserver writes much more.
     const LINES: usize = 15;
     let text = std::fs::read(path).unwrap_or_default();

@@ -19,6 +19,8 @@ mod memory;
 mod print;
 mod random;
 mod real;
+#[path = "../rig/apiserver.rs"]
+mod rig;
 mod run;
 
 use std::path::{Path, PathBuf};

@@ -7,6 +7,8 @@ mod apiserver;
 mod kube_rs;
 mod kubectl;
 mod python;
+#[path = "../rig/apiserver.rs"]
+mod rig;
 mod terminal;
 mod transcript;
 mod world;

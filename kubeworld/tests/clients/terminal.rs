@@ -10,27 +10,14 @@ use anyhow::{Context, bail, ensure};
 use base64::Engine as _;
 use regex::{Captures, Regex};
 
+use crate::rig::assets;
 use crate::world::{TOKEN, World};
-
-/// Where the programs are; as the test rig has it.
-const ASSETS_VARIABLE: &str = "ISOCHRONE_KUBE_ASSETS";
 
 /// The kubectl of the rig.
 const NEWEST: &str = "kubectl";
 
 /// A command that takes longer hangs.
 const COMMAND_WITHIN: Duration = Duration::from_secs(30);
-
-/// The directory of the programs.
-pub(crate) fn assets() -> anyhow::Result<PathBuf> {
-    let assets = std::env::var_os(ASSETS_VARIABLE).with_context(|| {
-        format!(
-            "{ASSETS_VARIABLE} is unset, so there is no kubectl: run `cargo xtask test`, or \
-             `{ASSETS_VARIABLE}=$(cargo xtask kube) cargo test`, or leave these tests out with `-- --skip real_`"
-        )
-    })?;
-    Ok(PathBuf::from(assets))
-}
 
 /// A home of its own, whose configuration names one server and its administrator.
 pub(crate) struct Terminal {

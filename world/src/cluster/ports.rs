@@ -25,7 +25,10 @@ impl Ports {
 /// between here and the start of the server, or between a kill and a revival, one of those may get it. So ports below
 /// that range are tried. Two programs that try the same one in the same instant are told apart by chance only, which
 /// the start at a number that depends on the process makes rare; within one program none is given twice.
-fn free_port() -> anyhow::Result<u16> {
+///
+/// # Errors
+/// When none is free.
+pub fn free_port() -> anyhow::Result<u16> {
     /// Linux' default for the lower end of the range of outgoing connections (`ip_local_port_range`).
     const OUTGOING_FROM: u16 = 32768;
     /// Above what common services use.

@@ -1,8 +1,7 @@
 //! The servers: processes of their own, reached alike, with what they take of memory and processor.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,8 @@ use rcgen::{CertificateParams, KeyPair, SanType};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use world::Assets;
+use world::cluster::free_port;
+use world::process::{Launch, Process, log_tail};
 
 use super::client::{Access, JSON};
 use super::load::NAMESPACES;
@@ -71,8 +72,26 @@ pub(super) struct Server {
     pub(super) kind: Kind,
     pub(super) access: Access,
     // The API server before its store.
-    processes: Vec<Process>,
+    processes: Vec<Child>,
     _dir: tempfile::TempDir,
+}
+
+/// One of a server's processes, and what it was started by.
+struct Child {
+    process: Process,
+    launch: Launch,
+}
+
+impl Child {
+    fn start(name: &'static str, program: PathBuf, args: Vec<String>, dir: &Path) -> anyhow::Result<Self> {
+        let log = dir.join(format!("{name}.log"));
+        let launch = Launch { name, program, args, log, home: dir.to_owned(), namespace: None };
+        Ok(Self { process: Process::start(&launch)?, launch })
+    }
+
+    fn log(&self) -> String {
+        log_tail(&self.launch.log)
+    }
 }
 
 /// A start takes 6 s on two idle cores; on busy ones much longer.
@@ -97,7 +116,7 @@ impl Server {
             Kind::RealWithoutSync => real(assets, dir.path(), port, &["--unsafe-no-fsync=true"])?,
         };
         let access = Access::new(port, certificate, TOKEN)?;
-        let mut server = Self { kind, access, processes, _dir: dir };
+        let server = Self { kind, access, processes, _dir: dir };
         server.until_ready().await?;
         let mut client = server.access.connect().await?;
         for name in NAMESPACES {
@@ -107,7 +126,7 @@ impl Server {
         Ok(server)
     }
 
-    async fn until_ready(&mut self) -> anyhow::Result<()> {
+    async fn until_ready(&self) -> anyhow::Result<()> {
         let started = Instant::now();
         loop {
             let asked = async {
@@ -115,11 +134,11 @@ impl Server {
                 client.done(Method::GET, "/readyz", JSON, "").await
             };
             let Err(error) = asked.await else { return Ok(()) };
-            for process in &mut self.processes {
-                ensure!(!process.ended(), "{} ended: {}", process.name, process.log());
+            for child in &self.processes {
+                ensure!(child.process.is_running(), "{} ended: {}", child.launch.name, child.log());
             }
             if started.elapsed() > READY_WITHIN {
-                let logs: Vec<String> = self.processes.iter().map(Process::log).collect();
+                let logs: Vec<String> = self.processes.iter().map(Child::log).collect();
                 bail!("{} is not ready: {error:#}\n{}", self.kind.name(), logs.join("\n"));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -127,13 +146,13 @@ impl Server {
     }
 
     pub(super) fn memory(&self) -> anyhow::Result<Memory> {
-        let of = self.processes.iter().map(|process| Ok((process.name, resident(process.child.id())?)));
+        let of = self.processes.iter().map(|child| Ok((child.launch.name, resident(child.process.pid())?)));
         Ok(Memory { of: of.collect::<anyhow::Result<_>>()? })
     }
 
     /// What all its processes have spent since they started, in seconds.
     pub(super) fn processor_time(&self) -> anyhow::Result<f64> {
-        self.processes.iter().map(|process| processor_time(process.child.id())).sum()
+        self.processes.iter().map(|child| processor_time(child.process.pid())).sum()
     }
 }
 
@@ -171,13 +190,13 @@ pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
     })
 }
 
-fn memory(dir: &Path, port: u16) -> anyhow::Result<Process> {
+fn memory(dir: &Path, port: u16) -> anyhow::Result<Child> {
     let program = std::env::current_exe().context("finding this program")?;
-    let args = ["serve-kubeworld".to_owned(), format!("--port={port}"), format!("--dir={}", dir.display())];
-    Process::start("kubeworld", &program, &args, &dir.join("kubeworld.log"))
+    let args = vec!["serve-kubeworld".to_owned(), format!("--port={port}"), format!("--dir={}", dir.display())];
+    Child::start("kubeworld", program, args, dir)
 }
 
-fn real(assets: &Assets, dir: &Path, port: u16, of_store: &[&str]) -> anyhow::Result<Vec<Process>> {
+fn real(assets: &Assets, dir: &Path, port: u16, of_store: &[&str]) -> anyhow::Result<Vec<Child>> {
     let store_url = format!("http://127.0.0.1:{}", free_port()?);
     let peer_url = format!("http://127.0.0.1:{}", free_port()?);
     let file = |name: &str| dir.join(name).display().to_string();
@@ -191,8 +210,8 @@ fn real(assets: &Assets, dir: &Path, port: u16, of_store: &[&str]) -> anyhow::Re
         "--log-level=error".to_owned(),
     ];
     args.extend(of_store.iter().map(|arg| (*arg).to_owned()));
-    let store = Process::start("etcd", &assets.program("etcd"), &args, &dir.join("etcd.log"))?;
-    let args = [
+    let store = Child::start("etcd", assets.program("etcd"), args, dir)?;
+    let args = vec![
         format!("--etcd-servers={store_url}"),
         "--bind-address=127.0.0.1".to_owned(),
         "--advertise-address=127.0.0.1".to_owned(),
@@ -208,8 +227,7 @@ fn real(assets: &Assets, dir: &Path, port: u16, of_store: &[&str]) -> anyhow::Re
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
         "--profiling=false".to_owned(),
     ];
-    let program = assets.program("kube-apiserver");
-    let api = Process::start("kube-apiserver", &program, &args, &dir.join("kube-apiserver.log"))?;
+    let api = Child::start("kube-apiserver", assets.program("kube-apiserver"), args, dir)?;
     Ok(vec![api, store])
 }
 
@@ -230,76 +248,4 @@ fn write_files(dir: &Path) -> anyhow::Result<CertificateDer<'static>> {
         std::fs::write(dir.join(name), text).with_context(|| format!("writing {name}"))?;
     }
     Ok(certificate.der().clone())
-}
-
-/// A port that is free now and lies below those of outgoing connections, which could else take it before its server
-/// starts; each time another one.
-fn free_port() -> anyhow::Result<u16> {
-    const LOWEST: u32 = 16384;
-    const SPAN: u32 = 16000;
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    // Two benches at once begin in different places.
-    let first = std::process::id().wrapping_mul(97);
-    for _ in 0..SPAN {
-        let step = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let port = u16::try_from(LOWEST + first.wrapping_add(step) % SPAN).context("a number of a port")?;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no port is free")
-}
-
-/// A child that ends with this program.
-struct Process {
-    name: &'static str,
-    child: Child,
-    log: PathBuf,
-}
-
-impl Process {
-    fn start(name: &'static str, program: &Path, args: &[String], log: &Path) -> anyhow::Result<Self> {
-        let out = std::fs::File::create(log).with_context(|| format!("making {}", log.display()))?;
-        let errors = out.try_clone().context("sharing a log")?;
-        // A bench that is killed drops nothing; then the kernel ends the child. It becomes the program by exec, so its
-        // number is the program's.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(program)
-            .args(args)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(errors)
-            .spawn()
-            .with_context(|| format!("starting {} by setpriv of util-linux", program.display()))?;
-        Ok(Self { name, child, log: log.to_owned() })
-    }
-
-    fn ended(&mut self) -> bool {
-        !matches!(self.child.try_wait(), Ok(None))
-    }
-
-    fn log(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(15)..].join("\n")
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_differ() {
-        assert_ne!(free_port().unwrap(), free_port().unwrap());
-    }
 }
