@@ -12,7 +12,7 @@ pub mod tcp;
 pub mod udp;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -153,6 +153,25 @@ impl Way {
                 return std::future::pending().await;
             }
         }
+    }
+}
+
+/// What a relay carries, and to whom.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The network that it is part of.
+    pub network: Network,
+    /// Who asks.
+    pub clients: Clients,
+    /// Where the server is.
+    pub site: Site,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Served {
+    fn way(&self, client: IpAddr) -> Way {
+        self.network.way(self.clients.site(&self.network, client), self.site.clone())
     }
 }
 

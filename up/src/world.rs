@@ -29,7 +29,7 @@ use crate::apply;
 use crate::cluster::Cluster;
 use crate::control;
 use crate::lines::{self, Line};
-use crate::network::{Clients, Network, Site, tcp, udp};
+use crate::network::{Clients, Network, Served, Site, tcp, udp};
 use crate::seen::{Looked, Observer, State};
 use crate::spec::{Act, Fault, HUB, Region, Spec};
 
@@ -351,7 +351,8 @@ impl Parts<'_> {
             advertise,
             admin: at.hub_admin(),
             geoip: vec![places],
-            region: Some("home".to_owned()),
+            // A failure domain of its own.
+            region: Some(HUB.to_owned()),
             certificate_lifetime: tunnel::identity::CLIENT_LIFETIME,
         };
         let running = controller::runtime::run(config, self.stop.hub.clone());
@@ -440,18 +441,22 @@ impl Parts<'_> {
         Ok(token.to_string())
     }
 
+    fn served(&self, relayed: &Relayed, clients: Clients, site: &Site) -> Served {
+        Served { network: self.network.clone(), clients, site: site.clone(), address: relayed.server }
+    }
+
     async fn relay_tcp(&self, relayed: Relayed, site: &Site) -> Result<()> {
-        let Relayed { clients, server } = relayed;
-        let relay = tcp::Relay::bind(clients, self.network, Clients::ByAddress, site, server).await;
-        let relay = relay.with_context(|| taken("TCP", clients))?;
+        let served = self.served(&relayed, Clients::ByAddress, site);
+        let relay = tcp::Relay::bind(relayed.clients, served).await;
+        let relay = relay.with_context(|| taken("TCP", relayed.clients))?;
         self.tasks.spawn(relay.run(self.stop.rest.clone()));
         Ok(())
     }
 
     async fn relay_udp(&self, relayed: Relayed, who: Clients, site: &Site) -> Result<()> {
-        let Relayed { clients, server } = relayed;
-        let relay = udp::Relay::bind(clients, self.network, who, site, server).await;
-        let relay = relay.with_context(|| taken("UDP", clients))?;
+        let served = self.served(&relayed, who, site);
+        let relay = udp::Relay::bind(relayed.clients, served).await;
+        let relay = relay.with_context(|| taken("UDP", relayed.clients))?;
         self.tasks.spawn(relay.run(self.stop.rest.clone()));
         Ok(())
     }

@@ -19,7 +19,7 @@ async fn a_world_that_ends_leaves_nothing_behind() {
     // A connection's task ends when it notices that the other end is gone; nobody tells when that is.
     let settled = async {
         while Handle::current().metrics().num_alive_tasks() > before.0 || descriptors() > before.1 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
     };
     let settled = tokio::time::timeout(Duration::from_secs(30), settled).await;

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Clients, Network, Site, Way, in_place_of};
+use super::{Served, Way, in_place_of};
 
 /// What is read at one time.
 const CHUNK: usize = 16 * 1024;
@@ -26,26 +26,16 @@ const ON_THE_WAY: usize = 64;
 #[derive(Debug)]
 pub struct Relay {
     listener: TcpListener,
-    network: Network,
-    clients: Clients,
-    site: Site,
-    server: SocketAddr,
+    served: Served,
 }
 
 impl Relay {
-    /// Listens at `listen` for a server of `site` at `server`.
+    /// Listens at `listen`, where clients look for the server.
     ///
     /// # Errors
     /// When the address is taken, or not there.
-    pub async fn bind(
-        listen: SocketAddr,
-        network: &Network,
-        clients: Clients,
-        site: &Site,
-        server: SocketAddr,
-    ) -> io::Result<Self> {
-        let listener = TcpListener::bind(listen).await?;
-        Ok(Self { listener, network: network.clone(), clients, site: site.clone(), server })
+    pub async fn bind(listen: SocketAddr, served: Served) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(listen).await?, served })
     }
 
     /// Where it listens.
@@ -65,8 +55,8 @@ impl Relay {
             while tasks.try_join_next().is_some() {}
             match accepted {
                 Ok((stream, client)) => {
-                    let way = self.network.way(self.clients.site(&self.network, client.ip()), self.site.clone());
-                    tasks.spawn(connection(stream, client, way, self.server));
+                    let way = self.served.way(client.ip());
+                    tasks.spawn(connection(stream, client, way, self.served.address));
                 }
                 Err(error) => {
                     // Too many open files, most likely; others may close some.

@@ -25,10 +25,14 @@ fn any() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
+fn served(network: &Network, clients: Clients, address: SocketAddr) -> Served {
+    Served { network: network.clone(), clients, site: site("near"), address }
+}
+
 async fn udp_relay(network: &Network, clients: Clients) -> (SocketAddr, UdpSocket, DropGuard) {
     let server = UdpSocket::bind(any()).await.unwrap();
     let address = server.local_addr().unwrap();
-    let relay = udp::Relay::bind(any(), network, clients, &site("near"), address).await.unwrap();
+    let relay = udp::Relay::bind(any(), served(network, clients, address)).await.unwrap();
     let listens = relay.address();
     let stop = CancellationToken::new();
     tokio::spawn(relay.run(stop.clone()));
@@ -52,7 +56,7 @@ async fn tcp_relay(network: &Network) -> (SocketAddr, Arc<Mutex<usize>>, DropGua
             });
         }
     });
-    let relay = tcp::Relay::bind(any(), network, Clients::ByAddress, &site("near"), address).await.unwrap();
+    let relay = tcp::Relay::bind(any(), served(network, Clients::ByAddress, address)).await.unwrap();
     let listens = relay.address();
     let stop = CancellationToken::new();
     tokio::spawn(relay.run(stop.clone()));

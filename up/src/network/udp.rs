@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Clients, Network, Site, Way, in_place_of};
+use super::{Served, Way, in_place_of};
 
 /// A client that says nothing for so long has gone. QUIC connections of ours beat far more often; a question by DNS is
 /// over in seconds.
@@ -29,29 +29,20 @@ const DATAGRAM_MAX: usize = 65_535;
 #[derive(Debug)]
 pub struct Relay {
     socket: Arc<UdpSocket>,
-    network: Network,
-    clients: Clients,
-    site: Site,
-    server: SocketAddr,
+    served: Served,
 }
 
 /// A datagram and when it arrives.
 type Sent = (Instant, Vec<u8>);
 
 impl Relay {
-    /// Listens at `listen` for a server of `site` at `server`.
+    /// Listens at `listen`, where clients look for the server.
     ///
     /// # Errors
     /// When the address is taken, or not there.
-    pub async fn bind(
-        listen: SocketAddr,
-        network: &Network,
-        clients: Clients,
-        site: &Site,
-        server: SocketAddr,
-    ) -> io::Result<Self> {
+    pub async fn bind(listen: SocketAddr, served: Served) -> io::Result<Self> {
         let socket = Arc::new(UdpSocket::bind(listen).await?);
-        Ok(Self { socket, network: network.clone(), clients, site: site.clone(), server })
+        Ok(Self { socket, served })
     }
 
     /// Where it listens.
@@ -75,7 +66,7 @@ impl Relay {
                 },
             };
             while tasks.try_join_next().is_some() {}
-            let way = self.network.way(self.clients.site(&self.network, client.ip()), self.site.clone());
+            let way = self.served.way(client.ip());
             if !way.is_open() {
                 continue;
             }
@@ -90,8 +81,8 @@ impl Relay {
                 tracing::warn!(%client, "too many clients at one time; a datagram is lost");
                 continue;
             }
-            let Ok(to_server) = connected(client, self.server).await else {
-                tracing::debug!(%client, server = %self.server, "no way to the server");
+            let Ok(to_server) = connected(client, self.served.address).await else {
+                tracing::debug!(%client, server = %self.served.address, "no way to the server");
                 continue;
             };
             let (flow, forth) = mpsc::channel(ON_THE_WAY);
