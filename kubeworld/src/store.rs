@@ -4,23 +4,20 @@
 //! put together from bytes, a watch sends the same bytes to everybody, and ten thousand objects take little more room
 //! than their text. Whoever wants to change one parses it.
 //!
-//! Synchronous, without locks of its own: [`crate::api`] has the one lock.
+//! Synchronous. [`crate::api`] has the one lock; only what watches read has another ([`History`]).
+
+mod history;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-/// How many changes of a table are kept at least for watches that fall behind, however old they are: as many as the watch
-/// cache of kube-apiserver holds at least.
-const CHANGES_MIN: usize = 100;
-
-/// How long changes are kept (the default interval of etcd's compaction by kube-apiserver).
-const CHANGES_FOR: SignedDuration = SignedDuration::from_mins(5);
+pub(crate) use self::history::{After, Audience, Change, History};
 
 /// A stored object.
 #[derive(Debug)]
@@ -61,26 +58,11 @@ fn key(namespace: &str, name: &str) -> String {
     if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
 }
 
-/// Something that happened to an object.
-#[derive(Clone, Debug)]
-pub(crate) struct Change {
-    pub(crate) revision: u64,
-    time: Timestamp,
-    /// The object after it; for a deletion as it was last, with the revision of its deletion.
-    pub(crate) object: Arc<Object>,
-    pub(crate) previous: Option<Arc<Object>>,
-    pub(crate) deleted: bool,
-}
-
 /// The objects of a resource.
 #[derive(Debug)]
 struct Table {
     objects: BTreeMap<String, Arc<Object>>,
-    changes: VecDeque<Change>,
-    /// Changes up to this revision may be gone.
-    compacted: u64,
-    /// The revision of the last change.
-    changed: watch::Sender<u64>,
+    history: Arc<History>,
 }
 
 /// All tables.
@@ -111,13 +93,8 @@ impl Store {
 
     fn table(&mut self, table: &str) -> &mut Table {
         if !self.tables.contains_key(table) {
-            let fresh = Table {
-                objects: BTreeMap::new(),
-                changes: VecDeque::new(),
-                compacted: 0,
-                changed: watch::Sender::new(0),
-            };
-            self.tables.insert(table.to_owned(), fresh);
+            let history = Arc::new(History::new(self.beginning));
+            self.tables.insert(table.to_owned(), Table { objects: BTreeMap::new(), history });
         }
         self.tables.get_mut(table).expect("the table was made above")
     }
@@ -151,7 +128,7 @@ impl Store {
         let revision = self.revision;
         let table = self.table(table);
         let previous = table.objects.insert(object.key(), object.clone());
-        table.record(Change { revision, time: now, object: object.clone(), previous, deleted: false });
+        table.history.record(Change { revision, time: now, object: object.clone(), previous, deleted: false });
         self.changed.send_replace(revision);
         object
     }
@@ -164,14 +141,16 @@ impl Store {
         let object = Arc::new(object_of(&mut previous.value(), index, self.revision));
         let revision = self.revision;
         let change = Change { revision, time: now, object: object.clone(), previous: Some(previous), deleted: true };
-        self.table(table).record(change);
+        self.table(table).history.record(change);
         self.changed.send_replace(revision);
         Some(object)
     }
 
-    /// A receiver that learns of each change of a table.
-    pub(crate) fn subscribe(&mut self, table: &str) -> watch::Receiver<u64> {
-        self.table(table).changed.subscribe()
+    /// The changes of a table, and a receiver that learns of each.
+    pub(crate) fn watch(&mut self, table: &str) -> (Arc<History>, watch::Receiver<u64>) {
+        let history = self.table(table).history.clone();
+        let changed = history.subscribe();
+        (history, changed)
     }
 
     /// A receiver that learns of each change of any table.
@@ -180,29 +159,26 @@ impl Store {
     }
 
     /// Changes of a table after a revision, in order; `None` where they are gone.
-    pub(crate) fn changes_after(&self, table: &str, revision: u64) -> Option<impl Iterator<Item = &Change>> {
-        let table = self.tables.get(table);
-        if revision < self.beginning || table.is_some_and(|table| revision < table.compacted) {
-            return None;
+    pub(crate) fn changes_after(&self, table: &str, revision: u64) -> Option<Vec<Change>> {
+        let Some(table) = self.tables.get(table) else {
+            return (revision >= self.beginning).then(Vec::new);
+        };
+        match table.history.after(revision, None) {
+            After::Changes(changes) => Some(changes),
+            After::Gone | After::Told(..) => None,
         }
-        let changes = table.map(|table| {
-            let from = table.changes.partition_point(|change| change.revision <= revision);
-            table.changes.range(from..)
-        });
-        Some(changes.into_iter().flatten())
     }
 
     /// The objects of a table as they were at a revision of the past; `None` where that is forgotten.
     pub(crate) fn list_at(&self, table: &str, namespace: &str, revision: u64) -> Option<Vec<Arc<Object>>> {
         let mut objects: BTreeMap<String, Arc<Object>> =
             self.list(table, namespace).map(|object| (object.key(), object.clone())).collect();
-        let changes: Vec<&Change> = self.changes_after(table, revision)?.collect();
-        for change in changes.into_iter().rev() {
+        for change in self.changes_after(table, revision)?.into_iter().rev() {
             if !namespace.is_empty() && change.object.namespace != namespace {
                 continue;
             }
-            match &change.previous {
-                Some(previous) => drop(objects.insert(previous.key(), previous.clone())),
+            match change.previous {
+                Some(previous) => drop(objects.insert(previous.key(), previous)),
                 None => drop(objects.remove(&change.object.key())),
             }
         }
@@ -212,24 +188,9 @@ impl Store {
     /// Forgets all changes of the past, as etcd's compaction does.
     pub(crate) fn compact(&mut self) {
         self.beginning = self.revision;
-        for table in self.tables.values_mut() {
-            table.changes.clear();
+        for table in self.tables.values() {
+            table.history.compact(self.beginning);
         }
-    }
-}
-
-impl Table {
-    fn record(&mut self, change: Change) {
-        let (revision, now) = (change.revision, change.time);
-        self.changes.push_back(change);
-        while self.changes.len() > CHANGES_MIN
-            && self.changes.front().is_some_and(|oldest| now.duration_since(oldest.time) > CHANGES_FOR)
-        {
-            if let Some(oldest) = self.changes.pop_front() {
-                self.compacted = oldest.revision;
-            }
-        }
-        self.changed.send_replace(revision);
     }
 }
 

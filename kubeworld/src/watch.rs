@@ -1,7 +1,8 @@
 //! A watch: from one revision on, what happens to the objects somebody selected.
 //!
 //! It holds a position in a table's changes and nothing else, so a thousand idle ones cost nothing, and one that does
-//! not read delays nobody: it finds the changes when it comes, or that they are gone, which ends it with 410.
+//! not read delays nobody: it finds the changes when it comes, or that they are gone, which ends it with 410. What many
+//! tell alike, one of them writes ([`crate::store::History`]).
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::negotiate::{self, Accept, Form};
 use crate::read::Selector;
 use crate::registry::Resource;
 use crate::status::Status;
-use crate::store::Object;
+use crate::store::{After, Audience, Change, History, Object};
 use crate::table::Include;
 
 /// How often a watch that wants them gets a bookmark (the real server's period).
@@ -47,25 +48,26 @@ pub(crate) enum Start {
 /// See the module.
 #[derive(Debug)]
 pub struct Watch {
-    api: Arc<Api>,
     resource: Arc<Resource>,
-    /// How each object of it begins.
-    head: String,
-    namespace: String,
+    /// How each object of it begins, and whose objects.
+    audience: Audience,
     selector: Selector,
     accept: Accept,
     include: Include,
     /// Everything up to this revision was told.
     at: u64,
     /// Told first.
-    first: Vec<Bytes>,
+    first: Vec<u8>,
     bookmarks: bool,
     next_bookmark: Timestamp,
     ends: Timestamp,
     ended: bool,
     /// Whether the columns of a table were told.
     columns_told: bool,
+    history: Arc<History>,
     changed: watch::Receiver<u64>,
+    /// The revision of the last change of any table.
+    revision: watch::Receiver<u64>,
 }
 
 impl Watch {
@@ -78,25 +80,24 @@ impl Watch {
         seconds: Option<i64>,
     ) -> Result<Self, Status> {
         let mut state = api.state();
-        let changed = state.store.subscribe(&call.resource.table);
-        let revision = state.store.revision();
+        let (history, changed) = state.store.watch(&call.resource.table);
         let lasts = seconds.map_or(LASTS, SignedDuration::from_secs);
         let mut watch = Self {
-            api: api.clone(),
             resource: call.resource.clone(),
-            head: call.resource.head(),
-            namespace: call.storage_namespace().to_owned(),
+            audience: Audience { head: call.resource.head(), namespace: call.storage_namespace().to_owned() },
             selector,
             accept: call.accept,
             include: crate::handle::include(&call.query)?,
-            at: revision,
+            at: state.store.revision(),
             first: Vec::new(),
             bookmarks,
             next_bookmark: next_bookmark(call.now, call.now + lasts),
             ends: call.now + lasts,
             ended: false,
             columns_told: false,
+            history,
             changed,
+            revision: state.store.subscribe_to_all(),
         };
         match start {
             Start::Silent => {}
@@ -104,81 +105,74 @@ impl Watch {
             Start::Now { mark_end } => {
                 let objects: Vec<Arc<Object>> = state
                     .store
-                    .list(&watch.resource.table, &watch.namespace)
+                    .list(&watch.resource.table, &watch.audience.namespace)
                     .filter(|object| watch.selector.matches(object))
                     .cloned()
                     .collect();
+                let mut first = Vec::new();
                 for object in objects {
-                    let frame = watch.frame("ADDED", &object, call.now);
-                    watch.first.push(frame);
+                    watch.event(&mut first, "ADDED", &object, call.now);
                 }
                 if mark_end {
-                    let frame = watch.bookmark(true, call.now);
-                    watch.first.push(frame);
+                    watch.bookmark(&mut first, true, call.now);
                 }
+                watch.first = first;
             }
         }
         drop(state);
         Ok(watch)
     }
 
-    /// What there is to tell, in order; each is a line. Empty when there is nothing yet.
-    pub fn poll(&mut self, now: Timestamp) -> Vec<Bytes> {
+    /// What there is to tell, in order, each event a line. Empty when there is nothing yet.
+    pub fn poll(&mut self, now: Timestamp) -> Bytes {
         let mut out = std::mem::take(&mut self.first);
         if self.ended {
-            return out;
+            return out.into();
         }
-        let api = self.api.clone();
-        let state = api.state();
         // Before the changes are read: what comes after is told next time.
         self.changed.mark_unchanged();
-        let current = state.store.revision();
-        let changes = state.store.changes_after(&self.resource.table, self.at);
-        let changes: Option<Vec<crate::store::Change>> = changes.map(|changes| changes.cloned().collect());
-        // A hundred watches at once make their frames beside each other.
-        drop(state);
-        match changes {
-            None => {
-                let status = crate::read::expired(format!("too old resource version: {} ({current})", self.at));
-                out.push(self.line("ERROR", status.to_json()));
+        let revision = *self.revision.borrow();
+        let audience = self.is_plain().then_some(&self.audience);
+        let told = match self.history.after(self.at, audience) {
+            After::Gone => {
+                let status = crate::read::expired(format!("too old resource version: {} ({revision})", self.at));
+                line(&mut out, "ERROR", status.to_json());
                 self.ended = true;
-                return out;
+                return out.into();
             }
-            Some(changes) => {
-                for change in changes {
+            After::Told(last, lines) => {
+                self.at = last;
+                lines
+            }
+            After::Changes(changes) => {
+                let first = std::mem::take(&mut out);
+                for change in &changes {
                     self.at = change.revision;
-                    if !self.namespace.is_empty() && change.object.namespace != self.namespace {
-                        continue;
-                    }
-                    let is = !change.deleted && self.selector.matches(&change.object);
-                    let was = change.previous.as_ref().is_some_and(|previous| self.selector.matches(previous));
-                    match (was, is) {
-                        (false, true) => out.push(self.frame("ADDED", &change.object, now)),
-                        (true, true) => out.push(self.frame("MODIFIED", &change.object, now)),
-                        (true, false) if change.deleted => out.push(self.frame("DELETED", &change.object, now)),
-                        (true, false) => {
-                            // It goes out of sight as it was last seen, at the revision that took it away.
-                            if let Some(previous) = &change.previous {
-                                let mut value = crate::convert::value(&self.resource, previous);
-                                value["metadata"]["resourceVersion"] = json!(change.revision.to_string());
-                                out.push(self.frame_of("DELETED", &value, now));
-                            }
-                        }
-                        (false, false) => {}
-                    }
+                    self.change(&mut out, change, now);
                 }
-                // What happened in other tables does not concern this one; but never back.
-                self.at = self.at.max(current);
+                let lines = std::mem::replace(&mut out, first).into();
+                if self.is_plain() {
+                    self.history.tell(&self.audience, &changes, &lines);
+                }
+                lines
             }
-        }
+        };
+        // What happened in other tables does not concern this one; but never back.
+        self.at = self.at.max(revision);
+        let mut last = Vec::new();
         if self.bookmarks && now >= self.next_bookmark {
-            out.push(self.bookmark(false, now));
+            self.bookmark(&mut last, false, now);
             self.next_bookmark = next_bookmark(now, self.ends);
         }
         if now >= self.ends {
             self.ended = true;
         }
-        out
+        if out.is_empty() && last.is_empty() { told } else { [out.as_slice(), &told, &last].concat().into() }
+    }
+
+    /// Whether it tells what every other of its audience tells.
+    fn is_plain(&self) -> bool {
+        self.accept == Accept::JSON && self.selector.is_empty()
     }
 
     /// Whether nothing more will come.
@@ -199,17 +193,42 @@ impl Watch {
         }
     }
 
-    fn frame(&mut self, what: &str, object: &Object, now: Timestamp) -> Bytes {
-        if self.accept == Accept::JSON && !crate::convert::differs(&self.resource, object) {
-            let parts: [&[u8]; 6] =
-                [b"{\"type\":\"", what.as_bytes(), b"\",\"object\":", self.head.as_bytes(), &object.rest, b"}\n"];
-            return Bytes::from(parts.concat());
+    fn change(&mut self, out: &mut Vec<u8>, change: &Change, now: Timestamp) {
+        let namespace = &self.audience.namespace;
+        if !namespace.is_empty() && change.object.namespace != *namespace {
+            return;
         }
-        let value = crate::convert::value(&self.resource, object);
-        self.frame_of(what, &value, now)
+        let is = !change.deleted && self.selector.matches(&change.object);
+        let was = change.previous.as_ref().is_some_and(|previous| self.selector.matches(previous));
+        match (was, is) {
+            (false, true) => self.event(out, "ADDED", &change.object, now),
+            (true, true) => self.event(out, "MODIFIED", &change.object, now),
+            (true, false) if change.deleted => self.event(out, "DELETED", &change.object, now),
+            (true, false) => {
+                // It goes out of sight as it was last seen, at the revision that took it away.
+                if let Some(previous) = &change.previous {
+                    let mut value = crate::convert::value(&self.resource, previous);
+                    value["metadata"]["resourceVersion"] = json!(change.revision.to_string());
+                    self.event_of(out, "DELETED", &value, now);
+                }
+            }
+            (false, false) => {}
+        }
     }
 
-    fn frame_of(&mut self, what: &str, value: &Value, now: Timestamp) -> Bytes {
+    fn event(&mut self, out: &mut Vec<u8>, what: &str, object: &Object, now: Timestamp) {
+        if self.accept == Accept::JSON && !crate::convert::differs(&self.resource, object) {
+            let head = self.audience.head.as_bytes();
+            for part in [b"{\"type\":\"", what.as_bytes(), b"\",\"object\":", head, &object.rest, b"}\n"] {
+                out.extend_from_slice(part);
+            }
+            return;
+        }
+        let value = crate::convert::value(&self.resource, object);
+        self.event_of(out, what, &value, now);
+    }
+
+    fn event_of(&mut self, out: &mut Vec<u8>, what: &str, value: &Value, now: Timestamp) {
         let shown = match self.accept.form {
             Form::Whole => value.clone(),
             Form::Metadata => negotiate::metadata_of(value),
@@ -219,10 +238,10 @@ impl Watch {
                 self.resource.printer().object(value, self.include, self.accept.version, headers, now)
             }
         };
-        self.line(what, shown)
+        line(out, what, shown);
     }
 
-    fn bookmark(&mut self, initial: bool, now: Timestamp) -> Bytes {
+    fn bookmark(&mut self, out: &mut Vec<u8>, initial: bool, now: Timestamp) {
         let mut value = json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(),
             "metadata": {"resourceVersion": self.at.to_string()}});
         if initial {
@@ -232,13 +251,13 @@ impl Watch {
             crate::kinds::settle(self.resource.as_kind(), &mut value);
         }
         match self.accept.form {
-            Form::Table => self.frame_of("BOOKMARK", &value, now),
-            Form::Metadata => self.line("BOOKMARK", negotiate::metadata_of(&value)),
-            Form::Whole => self.line("BOOKMARK", value),
+            Form::Table => self.event_of(out, "BOOKMARK", &value, now),
+            Form::Metadata => line(out, "BOOKMARK", negotiate::metadata_of(&value)),
+            Form::Whole => line(out, "BOOKMARK", value),
         }
     }
+}
 
-    fn line(&self, what: &str, object: Value) -> Bytes {
-        Bytes::from(format!("{{\"type\":\"{what}\",\"object\":{object}}}\n"))
-    }
+fn line(out: &mut Vec<u8>, what: &str, object: Value) {
+    out.extend_from_slice(format!("{{\"type\":\"{what}\",\"object\":{object}}}\n").as_bytes());
 }

@@ -140,7 +140,7 @@ impl Cache {
                 Some(changes) if since > 0 => {
                     // Only what is there at the end counts: a controller asks what is, not what was.
                     let last: BTreeMap<String, (bool, Arc<Object>)> =
-                        changes.map(|it| (it.object.key(), (it.deleted, it.object.clone()))).collect();
+                        changes.into_iter().map(|it| (it.object.key(), (it.deleted, it.object))).collect();
                     for (key, (deleted, object)) in last {
                         let after = (!deleted).then(|| Arc::new(known(resource, &object)));
                         out.extend(self.put(&resource.table, key, after));

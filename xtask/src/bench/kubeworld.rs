@@ -43,7 +43,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 100)]
     watchers: usize,
     /// How many events each of them gets in a round.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 5_000)]
     events: usize,
     /// Only measures whose name contains one of these words.
     #[arg(long, value_delimiter = ',')]

@@ -15,9 +15,13 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
+
+/// Some records of TLS, of 16 kB each.
+const READ_AT_ONCE: usize = 64 * 1024;
 
 /// How a server is reached.
 #[derive(Clone)]
@@ -51,6 +55,8 @@ impl Access {
         let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true).context("turning Nagle's algorithm off")?;
         let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
+        // rustls reads four kilobytes at a time, which costs a client of much data more than all else.
+        let stream = BufReader::with_capacity(READ_AT_ONCE, stream);
         let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await.context("greeting in TLS")?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.context("greeting in HTTP")?;
         let driver = tokio::spawn(async move {

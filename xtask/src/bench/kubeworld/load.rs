@@ -232,7 +232,7 @@ async fn lines(mut body: Incoming, wanted: usize, _client: Client) -> anyhow::Re
         let frame = body.frame().await.with_context(|| format!("a watch ended after {lines} events"))?;
         let frame = frame.context("reading a watch")?;
         let data = frame.data_ref().map(Bytes::as_ref).unwrap_or_default();
-        lines += data.iter().filter(|byte| **byte == b'\n').count();
+        lines += memchr::memchr_iter(b'\n', data).count();
         bytes += data.len() as u64;
     }
     Ok(bytes)
