@@ -45,7 +45,7 @@ pub(crate) fn put(state: &mut State, group: &str, version: &str, plural: &str, m
     value["metadata"]["creationTimestamp"] = time::seconds(now).into();
     kinds::default(resource.as_kind(), &mut value);
     kinds::prepare_create(resource.as_kind(), &mut value);
-    let index = Index { fields: crate::read::fields_of(&resource, &value) };
+    let index = Index::of(crate::read::fields_of(&resource, &value));
     let object = state.store.put(&resource.table, value, index, now);
     state.changed(&resource, &object, false, now);
 }

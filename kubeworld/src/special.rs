@@ -121,7 +121,7 @@ pub(crate) fn delete(state: &mut State, call: &Call<'_>, old: &Value, dry_run: b
     if new == *old || dry_run {
         return Ok(Some(Answer::Value(200, new)));
     }
-    let index = store::Index { fields: crate::read::fields_of(&resource, &new) };
+    let index = store::Index::of(crate::read::fields_of(&resource, &new));
     let object = state.store.put(&resource.table, new, index, call.now);
     state.changed(&resource, &object, false, call.now);
     Ok(Some(Answer::Value(200, resource.value(&object))))

@@ -29,6 +29,9 @@ pub(crate) struct Object {
     pub(crate) labels: Vec<(String, String)>,
     /// What field selectors may name, beside the name and the namespace.
     pub(crate) fields: Vec<(Cow<'static, str>, String)>,
+    /// Fields of its metadata that somebody applied as empty. Nobody sees them, but the real server has them on its disk, so
+    /// a write that does not repeat them is one, even if it changes nothing else.
+    pub(crate) emptied: Vec<String>,
     /// The text of the object after its first two fields, `kind` and `apiVersion`, with the closing brace. Those two
     /// depend on the version that somebody asks for, and items of lists do not have them.
     pub(crate) rest: Bytes,
@@ -77,8 +80,16 @@ pub(crate) struct Store {
 }
 
 /// What is kept beside an object's bytes.
+#[derive(Default)]
 pub(crate) struct Index {
     pub(crate) fields: Vec<(Cow<'static, str>, String)>,
+    pub(crate) emptied: Vec<String>,
+}
+
+impl Index {
+    pub(crate) fn of(fields: Vec<(Cow<'static, str>, String)>) -> Self {
+        Self { fields, emptied: Vec::new() }
+    }
 }
 
 impl Store {
@@ -137,7 +148,7 @@ impl Store {
     pub(crate) fn remove(&mut self, table: &str, namespace: &str, name: &str, now: Timestamp) -> Option<Arc<Object>> {
         let previous = self.tables.get_mut(table)?.objects.remove(&key(namespace, name))?;
         self.revision += 1;
-        let index = Index { fields: previous.fields.clone() };
+        let index = Index::of(previous.fields.clone());
         let object = Arc::new(object_of(&mut previous.value(), index, self.revision));
         let revision = self.revision;
         let change = Change { revision, time: now, object: object.clone(), previous: Some(previous), deleted: true };
@@ -210,6 +221,7 @@ fn object_of(value: &mut Value, index: Index, revision: u64) -> Object {
         revision,
         labels: labels.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect(),
         fields: index.fields,
+        emptied: index.emptied,
         rest: text_of(value),
     }
 }

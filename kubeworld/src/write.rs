@@ -123,7 +123,7 @@ fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &Wri
         convert::from_stored(resource, &mut value);
         return Ok(Written::Value(value));
     }
-    Ok(Written::Object(commit(state, resource, value, call.now)))
+    Ok(Written::Object(commit(state, resource, value, &options.emptied, call.now)))
 }
 
 /// What is wrong with a custom object; what is only worth a warning is said.
@@ -192,11 +192,11 @@ impl Written {
 }
 
 /// Puts a value into the store.
-fn commit(state: &mut State, resource: &Resource, mut value: Value, now: Timestamp) -> Arc<Object> {
+fn commit(state: &mut State, resource: &Resource, mut value: Value, emptied: &[String], now: Timestamp) -> Arc<Object> {
     if let Some(custom) = resource.custom() {
         custom.store(&mut value);
     }
-    let index = Index { fields: read::fields_of(resource, &value) };
+    let index = Index { fields: read::fields_of(resource, &value), emptied: emptied.to_vec() };
     let object = state.store.put(&resource.table, value, index, now);
     state.changed(resource, &object, false, now);
     object
@@ -345,7 +345,10 @@ pub(crate) fn replace(
     if subresource.is_empty() {
         warnings::of(call, &new, Some(old));
     }
-    keep_times(&mut new, old);
+    // What has empty fields is another object to the real server, whatever it shows of it.
+    if options.emptied.is_empty() {
+        keep_times(&mut new, old);
+    }
     admission::validate_update(state, call, &new, old)?;
     check_object_size(&new)?;
     let finalizers = new["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
@@ -358,11 +361,13 @@ pub(crate) fn replace(
         convert::from_stored(resource, &mut new);
         return Ok(Written::Value(new));
     }
-    if new == *old || options.dry_run {
+    let stored = state.store.get(&resource.table, call.storage_namespace(), &call.name);
+    let is_stored = new == *old && stored.is_some_and(|stored| stored.emptied == options.emptied);
+    if is_stored || options.dry_run {
         convert::from_stored(resource, &mut new);
         return Ok(Written::Value(new));
     }
-    Ok(Written::Object(commit(state, resource, new, call.now)))
+    Ok(Written::Object(commit(state, resource, new, &options.emptied, call.now)))
 }
 
 /// Removes an object from the store.

@@ -49,7 +49,7 @@ pub(crate) fn delete(state: &mut State, call: &Call<'_>, old: &Value, dry_run: b
     if dry_run {
         return Ok(Some(Answer::Value(200, new)));
     }
-    let object = state.store.put(TABLE, new, Index { fields: Vec::new() }, call.now);
+    let object = state.store.put(TABLE, new, Index::default(), call.now);
     let answer = call.resource.value(&object);
     state.changed(&call.resource, &object, false, call.now);
     Ok(Some(Answer::Value(200, answer)))
@@ -109,7 +109,7 @@ impl State {
             let entries = managed::updated(typed, &bare(old), &bare(&new), &entries, &by, &reset, false);
             entries.write(&mut new);
         }
-        let object = self.store.put(TABLE, new, Index { fields: Vec::new() }, now);
+        let object = self.store.put(TABLE, new, Index::default(), now);
         resource.value(&object)
     }
 
@@ -172,7 +172,7 @@ impl State {
                 value["metadata"]["deletionGracePeriodSeconds"] = json!(0);
                 let generation = value["metadata"]["generation"].as_i64().unwrap_or_default();
                 value["metadata"]["generation"] = json!(generation + 1);
-                self.store.put(table, value, Index { fields: object.fields.clone() }, now);
+                self.store.put(table, value, Index::of(object.fields.clone()), now);
             }
         }
     }

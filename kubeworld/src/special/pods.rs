@@ -44,7 +44,7 @@ pub(super) fn bind(state: &mut State, call: &Call<'_>, name: &str, body: &Value)
         conditions.retain(|own| own["type"] != "PodScheduled");
         conditions.push(condition);
     }
-    let index = Index { fields: crate::read::fields_of(&pods, &pod) };
+    let index = Index::of(crate::read::fields_of(&pods, &pod));
     let object = state.store.put("/pods", pod, index, call.now);
     state.changed(&pods, &object, false, call.now);
     Ok(super::success(201))

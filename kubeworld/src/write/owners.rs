@@ -78,23 +78,25 @@ pub(crate) fn own_scale(call: &Call<'_>, options: &WriteOptions, live: &Value, n
     managed.write(new);
 }
 
-/// Where only the times of entries differ, nothing differs.
+/// Where only the times of entries differ, nothing differs. Their order is compared as it is, though it goes by their times
+/// too: where a new time moves an entry, the real server writes (`IgnoreManagedFieldsTimestampsTransformer`).
 pub(super) fn keep_times(new: &mut Value, old: &Value) {
-    let without_times = |entries: &Value| -> Vec<Value> {
-        let mut entries = entries.as_array().cloned().unwrap_or_default();
-        for entry in &mut entries {
-            if let Some(entry) = entry.as_object_mut() {
-                entry.remove("time");
-            }
-        }
-        // Their order goes by their times.
-        entries.sort_by_key(Value::to_string);
-        entries
+    let (before, after) = (entries_of(old), entries_of(new));
+    let pairs_are_equal = || {
+        let mut pairs = before.iter().zip(after);
+        before.len() == after.len() && pairs.all(|(one, other)| without_time(one).eq(without_time(other)))
     };
-    let (before, after) = (&old["metadata"]["managedFields"], &new["metadata"]["managedFields"]);
     // The dearest comparison last.
-    if before != after && equal_but_for_entries(new, old) && without_times(before) == without_times(after) {
-        let entries = before.clone();
-        metadata(new).insert("managedFields".to_owned(), entries);
+    if before != after && pairs_are_equal() && equal_but_for_entries(new, old) {
+        let entries = before.to_vec();
+        metadata(new).insert("managedFields".to_owned(), entries.into());
     }
+}
+
+fn entries_of(object: &Value) -> &[Value] {
+    object["metadata"]["managedFields"].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn without_time(entry: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    entry.as_object().into_iter().flatten().filter(|(key, _)| *key != "time")
 }

@@ -1,6 +1,6 @@
 //! Sends cases and reads what comes back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -69,6 +69,8 @@ pub(crate) fn all(
     titles.sort();
     let twice: Vec<_> = titles.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| &pair[0]).collect();
     ensure!(twice.is_empty(), "cases share their names: {twice:?}");
+    let namespaces: BTreeSet<String> = cases.iter().map(|case| namespace(case, round)).collect();
+    ensure!(namespaces.len() == cases.len(), "two cases share a namespace: give one of them another name");
 
     let next = AtomicUsize::new(0);
     let answers = Mutex::new(BTreeMap::new());
@@ -79,8 +81,7 @@ pub(crate) fn all(
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(case) = cases.get(at) else { return };
                     if case.title().contains(only) {
-                        // Of one length, so that none is the beginning of another.
-                        let answer = one(provider, case, &format!("bat-{:04}", at + 1000 * round));
+                        let answer = one(provider, case, &namespace(case, round));
                         answers
                             .lock()
                             .expect("no case panics")
@@ -92,6 +93,15 @@ pub(crate) fn all(
     });
     let answers = answers.into_inner().expect("no case panics");
     Ok(answers.into_iter().map(|(at, answer)| (cases[at].clone(), answer)).collect())
+}
+
+/// The namespace of a case: by its title, since hashes of groups that are called by it are recorded; of one length, so
+/// that none is the beginning of another.
+fn namespace(case: &Case, round: usize) -> String {
+    // FNV-1a, as no hash of the standard library stays what it is.
+    let title = format!("{} {round}", case.title());
+    let hash = title.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("bat-{hash:08x}")
 }
 
 /// Whether a step went as recorded, and if not, what differs.

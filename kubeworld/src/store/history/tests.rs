@@ -8,6 +8,7 @@ fn change(revision: u64, at: i64) -> Change {
         revision,
         labels: Vec::new(),
         fields: Vec::new(),
+        emptied: Vec::new(),
         rest: Bytes::new(),
     };
     let time = Timestamp::from_second(at).unwrap();
