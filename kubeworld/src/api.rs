@@ -160,7 +160,7 @@ impl Api {
 
     /// Answers a request. `user` is whom the connection speaks for, before impersonation.
     pub fn handle(self: &Arc<Self>, request: &Request<Bytes>, user: &User, now: Timestamp) -> Reply {
-        match self.outcome(request, user, now) {
+        match self.outcome(request, user, now, || {}) {
             Outcome::Whole(response) => {
                 let mut response = response.map(Content::joined);
                 // Of no use to who has the bytes.
@@ -171,9 +171,16 @@ impl Api {
         }
     }
 
-    /// The same, with long lists in pieces.
-    pub(crate) fn outcome(self: &Arc<Self>, request: &Request<Bytes>, user: &User, now: Timestamp) -> Outcome {
-        crate::handle::handle(self, request, user, now)
+    /// The same, with long lists in pieces. `read` is called when the answer is known and only its text is to be written,
+    /// for which nobody else need wait; or never.
+    pub(crate) fn outcome(
+        self: &Arc<Self>,
+        request: &Request<Bytes>,
+        user: &User,
+        now: Timestamp,
+        read: impl FnOnce(),
+    ) -> Outcome {
+        crate::handle::handle(self, request, user, now, read)
     }
 
     /// Whose token of a service account this is, while it is valid.

@@ -159,7 +159,13 @@ impl Iterator for Pieces {
 }
 
 /// See [`Api::handle`].
-pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now: Timestamp) -> Outcome {
+pub(crate) fn handle(
+    api: &Arc<Api>,
+    request: &Request<Bytes>,
+    user: &User,
+    now: Timestamp,
+    read: impl FnOnce(),
+) -> Outcome {
     let path = request.uri().path();
     // A namespace without a name is none: a router that takes it so asks for all.
     let folded = path.replace("/namespaces//", "/");
@@ -269,6 +275,7 @@ pub(crate) fn handle(api: &Arc<Api>, request: &Request<Bytes>, user: &User, now:
     let answer = dispatch(&mut state, &call);
     // Others need not wait until ten thousand objects are put together.
     drop(state);
+    read();
     let mut response = match answer.and_then(|answer| render(&call, answer)) {
         Ok(response) => response,
         Err(status) => refused(&status),

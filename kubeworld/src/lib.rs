@@ -17,7 +17,7 @@
 //! * `fields`, `merge`, `managed`: who owns which fields, and server-side apply; `patch`: the other patches.
 //! * [`serve`]: the HTTP shell. [`cluster`]: a whole cluster on a socket, with controllers, TLS and kubeconfigs.
 //!
-//! Absent on purpose: IO outside those two, clocks; admission webhooks and aggregated API servers, which need IO.
+//! Absent on purpose: IO and clocks outside those two; admission webhooks and aggregated API servers, which need IO.
 
 #![forbid(unsafe_code)]
 

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,10 +31,9 @@ use crate::watch::Watch;
 /// More than this of a body is not read: the server itself refuses it, a little below.
 const BODY_MAX: usize = 4 * 1024 * 1024;
 
-/// The shortest time between two pieces that a busy watch is told; the first after a pause goes out at once. What changes
-/// within it goes out as one piece, where the sending of each by itself would cost more than all else: 100 watches with 16
-/// writers are told more than twice as many events in a second. The runtime's timers know milliseconds; nobody who watches
-/// is harmed by two of them, and longer ones gain nothing.
+/// How long after it last looked a watch waits, once something has changed, before it looks again; so the first change
+/// after a pause is told at once, and the many of a busy moment as one piece. With 100 watches and 16 writers, half of the
+/// server's time went into sends (`docs/benchmarks.md`). Timers know milliseconds; nobody who watches is harmed by two.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// What time it is. Given, since a world may live in a time of its own.
@@ -125,8 +125,8 @@ struct Shared {
     config: Config,
     clock: Clock,
     stop: CancellationToken,
-    /// Requests take turns, as the one lock of the API makes them anyway; but who waits here lets the thread do something
-    /// else meanwhile.
+    /// Requests take turns up to where their answers are known, as the one lock of the API makes them anyway; but who waits
+    /// here lets the thread do something else meanwhile.
     turn: Mutex<()>,
 }
 
@@ -212,7 +212,7 @@ async fn answer(request: Request<hyper::body::Incoming>, peer: Option<User>, sha
         Some(value) => match bearer(value) {
             // Another scheme is none that this server knows, so it says nothing.
             None => peer.unwrap_or_else(User::anonymous),
-            Some(token) => match known(token, shared, now) {
+            Some(token) => match known(token, shared, now).await {
                 Some(user) => user,
                 None => return unauthorized(),
             },
@@ -227,9 +227,7 @@ async fn answer(request: Request<hyper::body::Incoming>, peer: Option<User>, sha
     };
     let request = Request::from_parts(head, body);
     let turn = shared.turn.lock().await;
-    let outcome = shared.api.outcome(&request, &user, now);
-    drop(turn);
-    match outcome {
+    match shared.api.outcome(&request, &user, now, || drop(turn)) {
         Outcome::Whole(response) => response.map(|content| match content {
             Content::Bytes(bytes) => Body::from(bytes),
             Content::Pieces(pieces) => Body::from_stream(stream::iter(pieces.map(Ok::<_, std::convert::Infallible>))),
@@ -252,8 +250,12 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn known(token: &str, shared: &Shared, now: Timestamp) -> Option<User> {
-    shared.config.tokens.get(token).cloned().or_else(|| shared.api.user_of_token(token, now))
+async fn known(token: &str, shared: &Shared, now: Timestamp) -> Option<User> {
+    if let Some(user) = shared.config.tokens.get(token) {
+        return Some(user.clone());
+    }
+    let _turn = shared.turn.lock().await;
+    shared.api.user_of_token(token, now)
 }
 
 fn unauthorized() -> Response<Body> {
@@ -269,28 +271,30 @@ fn events(
     watch: Watch,
     shared: Arc<Shared>,
 ) -> impl stream::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static {
-    // Before the first piece there is nothing to wait for.
-    let next = tokio::time::Instant::now();
-    stream::unfold((watch, shared, next), |(mut watch, shared, next)| async move {
+    // For what there is already it waits for nothing.
+    let looked: Option<Instant> = None;
+    stream::unfold((watch, shared, looked), |(mut watch, shared, mut looked)| async move {
         loop {
-            let now = (shared.clock)();
-            let lines = watch.poll(now);
+            if let Some(looked) = looked {
+                if watch.has_ended() {
+                    return None;
+                }
+                let wait = until(watch.poll_timeout(), (shared.clock)());
+                let changed = async {
+                    watch.changed().await;
+                    tokio::time::sleep_until(looked + PAUSE).await;
+                };
+                tokio::select! {
+                    () = shared.stop.cancelled() => return None,
+                    () = changed => {}
+                    // In a time of its own a world wakes its watches by changes alone, and no later than this.
+                    () = tokio::time::sleep(wait) => {}
+                }
+            }
+            looked = Some(Instant::now());
+            let lines = watch.poll((shared.clock)());
             if !lines.is_empty() {
-                return Some((Ok(lines), (watch, shared, tokio::time::Instant::now() + PAUSE)));
-            }
-            if watch.has_ended() {
-                return None;
-            }
-            let wait = until(watch.poll_timeout(), now);
-            let changed = async {
-                watch.changed().await;
-                tokio::time::sleep_until(next).await;
-            };
-            tokio::select! {
-                () = shared.stop.cancelled() => return None,
-                () = changed => {}
-                // In a time of its own a world wakes its watches by changes alone, and no later than this.
-                () = tokio::time::sleep(wait) => {}
+                return Some((Ok(lines), (watch, shared, looked)));
             }
         }
     })

@@ -29,8 +29,8 @@ pub(crate) struct Object {
     pub(crate) labels: Vec<(String, String)>,
     /// What field selectors may name, beside the name and the namespace.
     pub(crate) fields: Vec<(Cow<'static, str>, String)>,
-    /// Fields of its metadata that somebody applied as empty. Nobody sees them, but the real server has them on its disk, so
-    /// a write that does not repeat them is one, even if it changes nothing else.
+    /// Fields of a custom object's metadata that an apply left with nothing in them. Nobody sees them, but the real server has
+    /// them on its disk, so a write that does not repeat them is one, even if it changes nothing else.
     pub(crate) emptied: Vec<String>,
     /// The text of the object after its first two fields, `kind` and `apiVersion`, with the closing brace. Those two
     /// depend on the version that somebody asks for, and items of lists do not have them.

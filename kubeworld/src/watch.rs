@@ -15,7 +15,6 @@ use crate::api::Api;
 use crate::handle::Call;
 use crate::negotiate::{self, Accept, Form};
 use crate::read::Selector;
-use crate::registry::Resource;
 use crate::status::Status;
 use crate::store::{After, Audience, Change, History, Object};
 use crate::table::Include;
@@ -48,9 +47,9 @@ pub(crate) enum Start {
 /// See the module.
 #[derive(Debug)]
 pub struct Watch {
-    resource: Arc<Resource>,
-    /// How each object of it begins, and whose objects.
     audience: Audience,
+    /// How each object of it begins.
+    head: String,
     selector: Selector,
     accept: Accept,
     include: Include,
@@ -83,8 +82,8 @@ impl Watch {
         let (history, changed) = state.store.watch(&call.resource.table);
         let lasts = seconds.map_or(LASTS, SignedDuration::from_secs);
         let mut watch = Self {
-            resource: call.resource.clone(),
-            audience: Audience { head: call.resource.head(), namespace: call.storage_namespace().to_owned() },
+            audience: Audience { resource: call.resource.clone(), namespace: call.storage_namespace().to_owned() },
+            head: call.resource.head(),
             selector,
             accept: call.accept,
             include: crate::handle::include(&call.query)?,
@@ -105,7 +104,7 @@ impl Watch {
             Start::Now { mark_end } => {
                 let objects: Vec<Arc<Object>> = state
                     .store
-                    .list(&watch.resource.table, &watch.audience.namespace)
+                    .list(&watch.audience.resource.table, &watch.audience.namespace)
                     .filter(|object| watch.selector.matches(object))
                     .cloned()
                     .collect();
@@ -187,10 +186,8 @@ impl Watch {
 
     /// Waits until something may have changed.
     pub async fn changed(&mut self) {
-        // The sender lives as long as the server; without it nothing will ever change.
-        if self.changed.changed().await.is_err() {
-            self.ended = true;
-        }
+        // It cannot fail: the sender is in the history, which this watch holds.
+        let _ = self.changed.changed().await;
     }
 
     fn change(&mut self, out: &mut Vec<u8>, change: &Change, now: Timestamp) {
@@ -207,7 +204,7 @@ impl Watch {
             (true, false) => {
                 // It goes out of sight as it was last seen, at the revision that took it away.
                 if let Some(previous) = &change.previous {
-                    let mut value = crate::convert::value(&self.resource, previous);
+                    let mut value = crate::convert::value(&self.audience.resource, previous);
                     value["metadata"]["resourceVersion"] = json!(change.revision.to_string());
                     self.event_of(out, "DELETED", &value, now);
                 }
@@ -217,14 +214,14 @@ impl Watch {
     }
 
     fn event(&mut self, out: &mut Vec<u8>, what: &str, object: &Object, now: Timestamp) {
-        if self.accept == Accept::JSON && !crate::convert::differs(&self.resource, object) {
-            let head = self.audience.head.as_bytes();
+        if self.accept == Accept::JSON && !crate::convert::differs(&self.audience.resource, object) {
+            let head = self.head.as_bytes();
             for part in [b"{\"type\":\"", what.as_bytes(), b"\",\"object\":", head, &object.rest, b"}\n"] {
                 out.extend_from_slice(part);
             }
             return;
         }
-        let value = crate::convert::value(&self.resource, object);
+        let value = crate::convert::value(&self.audience.resource, object);
         self.event_of(out, what, &value, now);
     }
 
@@ -235,20 +232,20 @@ impl Watch {
             Form::Table => {
                 // The first event has the columns, the others go by them.
                 let headers = !std::mem::replace(&mut self.columns_told, true);
-                self.resource.printer().object(value, self.include, self.accept.version, headers, now)
+                self.audience.resource.printer().object(value, self.include, self.accept.version, headers, now)
             }
         };
         line(out, what, shown);
     }
 
     fn bookmark(&mut self, out: &mut Vec<u8>, initial: bool, now: Timestamp) {
-        let mut value = json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(),
+        let mut value = json!({"kind": self.audience.resource.kind, "apiVersion": self.audience.resource.api_version(),
             "metadata": {"resourceVersion": self.at.to_string()}});
         if initial {
             value["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        if self.resource.custom().is_none() {
-            crate::kinds::settle(self.resource.as_kind(), &mut value);
+        if self.audience.resource.custom().is_none() {
+            crate::kinds::settle(self.audience.resource.as_kind(), &mut value);
         }
         match self.accept.form {
             Form::Table => self.event_of(out, "BOOKMARK", &value, now),

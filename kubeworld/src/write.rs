@@ -118,12 +118,13 @@ fn store_new(state: &mut State, call: &Call<'_>, mut value: Value, options: &Wri
         return Err(status);
     }
     check_object_size(&value)?;
+    let emptied = drop_empty_metadata(resource, &mut value);
     if options.dry_run {
         metadata(&mut value).remove("resourceVersion");
         convert::from_stored(resource, &mut value);
         return Ok(Written::Value(value));
     }
-    Ok(Written::Object(commit(state, resource, value, &options.emptied, call.now)))
+    Ok(Written::Object(commit(state, resource, value, emptied, call.now)))
 }
 
 /// What is wrong with a custom object; what is only worth a warning is said.
@@ -191,12 +192,40 @@ impl Written {
     }
 }
 
+/// The metadata of what is read is of Go's own type, which leaves out what is empty. Says which fields of a custom object
+/// were there and had nothing in them.
+fn drop_empty_metadata(resource: &Resource, value: &mut Value) -> Vec<String> {
+    let mut emptied = Vec::new();
+    if resource.custom().is_none() {
+        return emptied;
+    }
+    metadata(value).retain(|name, field| {
+        let is_empty = match field {
+            Value::Null => return false,
+            Value::Array(items) => items.is_empty(),
+            Value::Object(fields) => fields.is_empty(),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        };
+        if is_empty {
+            emptied.push(name.clone());
+        }
+        !is_empty
+    });
+    emptied
+}
+
 /// Puts a value into the store.
-fn commit(state: &mut State, resource: &Resource, mut value: Value, emptied: &[String], now: Timestamp) -> Arc<Object> {
+fn commit(
+    state: &mut State,
+    resource: &Resource,
+    mut value: Value,
+    emptied: Vec<String>,
+    now: Timestamp,
+) -> Arc<Object> {
     if let Some(custom) = resource.custom() {
         custom.store(&mut value);
     }
-    let index = Index { fields: read::fields_of(resource, &value), emptied: emptied.to_vec() };
+    let index = Index { fields: read::fields_of(resource, &value), emptied };
     let object = state.store.put(&resource.table, value, index, now);
     state.changed(resource, &object, false, now);
     object
@@ -345,10 +374,7 @@ pub(crate) fn replace(
     if subresource.is_empty() {
         warnings::of(call, &new, Some(old));
     }
-    // What has empty fields is another object to the real server, whatever it shows of it.
-    if options.emptied.is_empty() {
-        keep_times(&mut new, old);
-    }
+    keep_times(&mut new, old);
     admission::validate_update(state, call, &new, old)?;
     check_object_size(&new)?;
     let finalizers = new["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
@@ -361,13 +387,14 @@ pub(crate) fn replace(
         convert::from_stored(resource, &mut new);
         return Ok(Written::Value(new));
     }
+    let emptied = drop_empty_metadata(resource, &mut new);
     let stored = state.store.get(&resource.table, call.storage_namespace(), &call.name);
-    let is_stored = new == *old && stored.is_some_and(|stored| stored.emptied == options.emptied);
+    let is_stored = new == *old && stored.is_some_and(|stored| stored.emptied == emptied);
     if is_stored || options.dry_run {
         convert::from_stored(resource, &mut new);
         return Ok(Written::Value(new));
     }
-    Ok(Written::Object(commit(state, resource, new, &options.emptied, call.now)))
+    Ok(Written::Object(commit(state, resource, new, emptied, call.now)))
 }
 
 /// Removes an object from the store.

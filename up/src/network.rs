@@ -165,7 +165,7 @@ pub struct Served {
     pub clients: Clients,
     /// Where the server is.
     pub site: Site,
-    /// Where it listens.
+    /// The server's own address.
     pub address: SocketAddr,
 }
 

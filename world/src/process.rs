@@ -3,7 +3,8 @@
 //! Three layers, because each has a hole. [`Process`] kills on drop, but a program that is killed drops nothing. Hence
 //! the kernel kills the child when its parent thread ends (`PR_SET_PDEATHSIG`, set by `setpriv` of util-linux, since
 //! setting it here would need `unsafe`); the thread that starts the child therefore does nothing but wait for it. Where
-//! `setpriv` is missing, the state file of the cluster lets the next start name what was left behind.
+//! `setpriv` is missing, the state file of a cluster lets its next start name what was left behind; whoever else uses this
+//! leaves it behind.
 //!
 //! Each child leads a process group, so that Ctrl-C on a terminal reaches this program only, which then stops the
 //! children in their proper order.

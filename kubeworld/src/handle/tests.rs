@@ -8,7 +8,7 @@ fn send(api: &Arc<Api>, method: Method, body: &Value) -> Response<Content> {
     let target = "/api/v1/namespaces/default/configmaps";
     let request = Request::builder().method(method).uri(target).header(CONTENT_TYPE, "application/json");
     let request = request.body(Bytes::from(body.to_string())).unwrap();
-    match handle(api, &request, &User::admin(), Timestamp::UNIX_EPOCH) {
+    match handle(api, &request, &User::admin(), Timestamp::UNIX_EPOCH, || {}) {
         Outcome::Whole(response) => response,
         Outcome::Watch(_) => panic!("a watch"),
     }

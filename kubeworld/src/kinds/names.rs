@@ -13,7 +13,7 @@ fn too_long(most: usize) -> String {
     format!("must be no more than {most} characters")
 }
 
-/// The same of what was checked in bytes first, as labels.
+/// The same for keys and values of labels, where the real server says bytes.
 fn too_many_bytes(most: usize) -> String {
     format!("must be no more than {most} bytes")
 }
@@ -66,10 +66,10 @@ pub(crate) fn dns_subdomain(value: &str) -> Vec<String> {
     subdomain(value, too_long)
 }
 
-fn subdomain(value: &str, too_long: fn(usize) -> String) -> Vec<String> {
+fn subdomain(value: &str, at_most: fn(usize) -> String) -> Vec<String> {
     let mut reasons = Vec::new();
     if value.len() > 253 {
-        reasons.push(too_long(253));
+        reasons.push(at_most(253));
     }
     if !is_subdomain(value) {
         let why = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";

@@ -1,7 +1,7 @@
 //! The last changes of a table, for those who watch it.
 //!
 //! It has a lock of its own, which is held for moments only: many watches read here while others write, and need not
-//! wait until a request is done. What all of them tell alike is made once, by the first.
+//! wait until a request is done. What many tell alike, one of them writes for all: the last that was told is kept.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::Object;
+use crate::registry::Resource;
 
 /// How many changes of a table are kept at least for watches that fall behind, however old they are: as many as the watch
 /// cache of kube-apiserver holds at least.
@@ -19,8 +20,8 @@ const CHANGES_MIN: usize = 100;
 /// How long changes are kept (the default interval of etcd's compaction by kube-apiserver).
 const CHANGES_FOR: SignedDuration = SignedDuration::from_mins(5);
 
-/// What was told is kept for others up to so many bytes: some milliseconds of many writes, and far less than the changes
-/// themselves take.
+/// What was told is kept for others up to so many bytes: some milliseconds of many writes. What is longer was behind, and
+/// alone with that.
 const SHARED_MAX: usize = 256 * 1024;
 
 /// Something that happened to an object.
@@ -34,12 +35,19 @@ pub(crate) struct Change {
     pub(crate) deleted: bool,
 }
 
-/// Watches that tell the same of every change: whole objects of one form, of one namespace or all.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Watches that tell the same of every change: whole objects in JSON, of one namespace or all.
+#[derive(Clone, Debug)]
 pub(crate) struct Audience {
-    /// How each object begins.
-    pub(crate) head: String,
+    /// In which version, and how that differs from what is stored. A changed definition makes another one, and watches from
+    /// before it go by the old.
+    pub(crate) resource: Arc<Resource>,
     pub(crate) namespace: String,
+}
+
+impl Audience {
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.resource, &other.resource) && self.namespace == other.namespace
+    }
 }
 
 /// What happened after a revision.
@@ -98,25 +106,25 @@ impl History {
         let (revision, now) = (change.revision, change.time);
         let mut kept = self.kept();
         kept.changes.push_back(change);
-        let mut forgotten = Vec::new();
+        let mut forgotten = (Vec::new(), None);
         while kept.changes.len() > CHANGES_MIN
             && kept.changes.front().is_some_and(|oldest| now.duration_since(oldest.time) > CHANGES_FOR)
         {
-            forgotten.extend(kept.changes.pop_front());
+            forgotten.0.extend(kept.changes.pop_front());
         }
-        if let Some(last) = forgotten.last() {
+        if let Some(last) = forgotten.0.last() {
             kept.compacted = last.revision;
+            forgotten.1 = kept.told.take_if(|told| told.first <= last.revision);
         }
         drop(kept);
+        // Freed without the lock.
+        drop(forgotten);
         self.changed.send_replace(revision);
     }
 
     /// Forgets all changes, which were up to this revision.
     pub(super) fn compact(&self, revision: u64) {
-        let mut kept = self.kept();
-        kept.changes.clear();
-        kept.compacted = revision;
-        kept.told = None;
+        *self.kept() = Kept { changes: VecDeque::new(), compacted: revision, told: None };
     }
 
     /// What happened after a revision; or what was told of it to this audience, where somebody was.
@@ -129,7 +137,7 @@ impl History {
         if let (Some(audience), Some(told)) = (audience, &kept.told)
             && kept.changes.get(from).is_some_and(|first| first.revision == told.first)
             && kept.changes.back().is_some_and(|last| last.revision == told.last)
-            && told.to == *audience
+            && told.to.is(audience)
         {
             return After::Told(told.last, told.lines.clone());
         }
@@ -144,7 +152,7 @@ impl History {
         if let [first, .., last] | [first @ last] = changes {
             let told = Told { to: to.clone(), first: first.revision, last: last.revision, lines: lines.clone() };
             let before = self.kept().told.replace(told);
-            // Without the lock.
+            // Freed without the lock.
             drop(before);
         }
     }

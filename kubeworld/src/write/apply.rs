@@ -16,7 +16,7 @@ use crate::{convert, custom, decode};
 pub(super) fn apply_patch(
     state: &mut State,
     call: &Call<'_>,
-    mut options: WriteOptions,
+    options: &WriteOptions,
     old: Option<Value>,
 ) -> Result<Answer, Status> {
     let resource = &call.resource;
@@ -72,7 +72,6 @@ pub(super) fn apply_patch(
     match resource.custom() {
         // Only what clients send is pruned, nulls included.
         Some(custom) => {
-            options.emptied = drop_empty_metadata(&mut new);
             custom::default(custom, &mut new);
         }
         None => {
@@ -91,7 +90,7 @@ pub(super) fn apply_patch(
             format!("line 1: key {:?} already set in map", path.rsplit('.').next().unwrap_or(path))
         })
         .collect();
-    refuse_strict(call, &options, &strict, |errors| {
+    refuse_strict(call, options, &strict, |errors| {
         Status::bad_request(format!(
             "error strict decoding patch: error converting YAML to JSON: yaml: unmarshal errors:\n  {errors}"
         ))
@@ -101,7 +100,7 @@ pub(super) fn apply_patch(
     managed.entries.retain(|_, entry| !entry.fields.is_empty());
     managed.write(&mut new);
     match old {
-        Some(old) => Ok(replace(state, call, new, &old, &options)?.answer(200)),
+        Some(old) => Ok(replace(state, call, new, &old, options)?.answer(200)),
         None => {
             crate::authorize::may_create(state, call)?;
             if new["metadata"]["uid"].as_str().is_some_and(|uid| !uid.is_empty()) {
@@ -113,7 +112,7 @@ pub(super) fn apply_patch(
             }
             wipe(&mut new);
             metadata(&mut new).remove("resourceVersion");
-            Ok(store_new(state, call, new, &options)?.answer(201))
+            Ok(store_new(state, call, new, options)?.answer(201))
         }
     }
 }
@@ -132,24 +131,6 @@ fn check_versions(state: &State, call: &Call<'_>, own: &str, new: &Value, manage
         (entry.version.as_str(), other.and_then(|other| other.typed()))
     });
     custom::check_versions(new, others).map_err(|message| Status { code: 500, reason: "", message, details: None })
-}
-
-/// Metadata is of Go's own type, which leaves out what is empty. Says which fields were there and had nothing in them.
-fn drop_empty_metadata(value: &mut Value) -> Vec<String> {
-    let mut emptied = Vec::new();
-    metadata(value).retain(|name, field| {
-        let is_empty = match field {
-            Value::Null => return false,
-            Value::Array(items) => items.is_empty(),
-            Value::Object(fields) => fields.is_empty(),
-            Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-        };
-        if is_empty {
-            emptied.push(name.clone());
-        }
-        !is_empty
-    });
-    emptied
 }
 
 fn refused(call: &Call<'_>, config: &Value, refusal: Refusal) -> Status {

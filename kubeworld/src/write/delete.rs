@@ -194,7 +194,7 @@ fn delete_one(state: &mut State, call: &Call<'_>, name: &str, options: &DeleteOp
         }
         if !options.dry_run {
             if grace.is_some() && last != stored_value {
-                commit(state, &resource, last.clone(), &[], call.now);
+                commit(state, &resource, last.clone(), Vec::new(), call.now);
             }
             take_away(state, &resource, namespace, name, call.now);
             // What is answered is what watches see: the object at the revision that took it away.
@@ -214,10 +214,10 @@ fn delete_one(state: &mut State, call: &Call<'_>, name: &str, options: &DeleteOp
     } else {
         metadata(&mut new).insert("deletionGracePeriodSeconds".to_owned(), json!(seconds));
     }
-    if new == old || options.dry_run {
+    if (new == old && stored.emptied.is_empty()) || options.dry_run {
         return Ok(deleted(&resource, &stored.uid, new, false));
     }
-    let new = convert::value(&resource, &commit(state, &resource, new, &[], call.now));
+    let new = convert::value(&resource, &commit(state, &resource, new, Vec::new(), call.now));
     Ok(deleted(&resource, &stored.uid, new, false))
 }
 

@@ -21,8 +21,6 @@ pub(crate) struct WriteOptions {
     pub(crate) manager: String,
     pub(crate) validation: Validation,
     pub(crate) force: bool,
-    /// Fields of metadata that the object of this request has, and that are empty.
-    pub(super) emptied: Vec<String>,
 }
 
 impl WriteOptions {
@@ -65,7 +63,7 @@ impl WriteOptions {
             return Err(Status::invalid("meta.k8s.io", kind, "", causes));
         }
         let manager = if manager.is_empty() { agent_of(call) } else { manager.to_owned() };
-        Ok(Self { dry_run: query.has("dryRun"), manager, validation, force, emptied: Vec::new() })
+        Ok(Self { dry_run: query.has("dryRun"), manager, validation, force })
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn patch(state: &mut State, call: &Call<'_>) -> Result<Answer, Status
     let old = state.store.get(&call.resource.table, call.storage_namespace(), &call.name);
     let old = old.map(|old| call.resource.value(&old));
     if apply {
-        return apply_patch(state, call, options, old);
+        return apply_patch(state, call, &options, old);
     }
     let Some(old) = old else { return Err(call.not_found()) };
     let mut shown = old.clone();

@@ -17,10 +17,10 @@ mod diff;
 mod http;
 mod memory;
 mod print;
+#[path = "../real/processes.rs"]
+mod processes;
 mod random;
 mod real;
-#[path = "../rig/apiserver.rs"]
-mod rig;
 mod run;
 
 use std::path::{Path, PathBuf};

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::http::{Request, Response, exchange};
-use crate::rig::{Processes, READY_WITHIN};
+use crate::processes::{Processes, READY_WITHIN};
 use crate::run::{ANSWER_WITHIN, Provider, USERS, bearer};
 
 /// etcd and kube-apiserver.

@@ -190,7 +190,21 @@ fn request(provider: &dyn Provider, step: &Step, known: &BTreeMap<String, String
         None => {}
     }
     headers.extend(step.headers.iter().map(|(name, value)| (name.clone(), expand(value, known))));
-    Ok(Request { method: method.to_owned(), target: expand(target, known), headers, body })
+    let target = expand(target, known);
+    for text in [Some(target.as_bytes()), body.as_deref()].into_iter().flatten() {
+        ensure!(!has_word(text), "no step before has saved what this one names: {}", String::from_utf8_lossy(text));
+    }
+    Ok(Request { method: method.to_owned(), target, headers, body })
+}
+
+/// Whether there is a `{word}` left, which stands for nothing; JSON has no letter behind a brace.
+fn has_word(text: &[u8]) -> bool {
+    let is_word =
+        |inner: &[u8]| inner.first().is_some_and(u8::is_ascii_lowercase) && inner.iter().all(u8::is_ascii_alphanumeric);
+    let opened = text.split(|byte| *byte == b'{').skip(1);
+    opened
+        .filter_map(|rest| rest.split(|byte| *byte == b'}').next().filter(|inner| inner.len() < rest.len()))
+        .any(is_word)
 }
 
 /// Only what is known is replaced: JSON has braces of its own.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use rcgen::KeyPair;
 
-use crate::rig::{Processes, READY_WITHIN};
+use crate::processes::{Processes, READY_WITHIN};
 use crate::terminal::Terminal;
 use crate::world::TOKEN;
 

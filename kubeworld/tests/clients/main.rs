@@ -6,9 +6,9 @@
 mod apiserver;
 mod kube_rs;
 mod kubectl;
+#[path = "../real/processes.rs"]
+mod processes;
 mod python;
-#[path = "../rig/apiserver.rs"]
-mod rig;
 mod terminal;
 mod transcript;
 mod world;

@@ -10,7 +10,7 @@ use anyhow::{Context, bail, ensure};
 use base64::Engine as _;
 use regex::{Captures, Regex};
 
-use crate::rig::assets;
+use crate::processes::assets;
 use crate::world::{TOKEN, World};
 
 /// The kubectl of the rig.

@@ -1,6 +1,6 @@
 //! A real kube-apiserver with its etcd, on loopback, for as long as a test runs.
 //!
-//! Not the test rig's cluster: that one has controllers, and here, as on kubeworld alone, nothing happens but what
+//! Not a cluster of the crate `world`: that one has controllers, and here, as on kubeworld alone, nothing happens but what
 //! somebody asks for. It would also bring its own HTTP stack, ten times what this crate needs to build.
 
 use std::net::{Ipv4Addr, TcpListener};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-/// Where the programs are; as the test rig has it.
+/// Where the programs are; `cargo xtask test` sets it.
 const ASSETS_VARIABLE: &str = "ISOCHRONE_KUBE_ASSETS";
 
 /// A start takes 6 s on two idle cores; on busy ones much longer.
@@ -32,7 +32,7 @@ pub(crate) struct Processes {
     pub(crate) port: u16,
     // Dropped in this order: the API server before its store.
     api: Process,
-    _store: Process,
+    store: Process,
 }
 
 impl Processes {
@@ -82,18 +82,19 @@ impl Processes {
         }
         let store = Process::start(&assets.join("etcd"), &store, &dir.join("etcd.log"))?;
         let api = Process::start(&assets.join("kube-apiserver"), &api, &dir.join("kube-apiserver.log"))?;
-        Ok(Self { port, api, _store: store })
+        Ok(Self { port, api, store })
     }
 
-    /// An error with the last of its log, if the API server has ended.
+    /// An error with the last that both said, if one has ended.
     pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+        ensure!(!self.store.ended(), "etcd ended: {}", self.log());
         ensure!(!self.api.ended(), "kube-apiserver ended: {}", self.log());
         Ok(())
     }
 
-    /// The last that the API server said.
+    /// The last that both said.
     pub(crate) fn log(&self) -> String {
-        self.api.log()
+        format!("etcd: {}\nkube-apiserver: {}", self.store.log(), self.api.log())
     }
 }
 
