@@ -326,10 +326,12 @@ fn arranged(
     server: &[Value],
     same: impl Fn(&Value, &Value) -> bool,
 ) -> Vec<Value> {
-    let (mut named, others): (Vec<Value>, Vec<Value>) =
+    let (mut named, mut others): (Vec<Value>, Vec<Value>) =
         items.into_iter().partition(|item| wanted.iter().any(|one| same(one, item)));
     named.sort_by_key(|item| wanted.iter().position(|one| same(one, item)));
     let at = |item: &Value| server.iter().position(|one| same(one, item));
+    // Of several that are the same to a patch, as two ports of one number, the first says where all of them stand.
+    others.sort_by_key(at);
     let mut out = Vec::with_capacity(named.len() + others.len());
     let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
     loop {

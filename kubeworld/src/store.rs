@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 pub(crate) use self::history::{After, Audience, Change, History};
@@ -29,9 +29,9 @@ pub(crate) struct Object {
     pub(crate) labels: Vec<(String, String)>,
     /// What field selectors may name, beside the name and the namespace.
     pub(crate) fields: Vec<(Cow<'static, str>, String)>,
-    /// Fields of a custom object's metadata that an apply left with nothing in them. Nobody sees them, but the real server has
-    /// them on its disk, so a write that does not repeat them is one, even if it changes nothing else.
-    pub(crate) emptied: Vec<String>,
+    /// Fields of a custom object's metadata that an apply left with nothing in them, or null. Nobody sees them, but the real
+    /// server has them on its disk, so a write that does not repeat them is one, even if it changes nothing else.
+    pub(crate) emptied: Map<String, Value>,
     /// The text of the object after its first two fields, `kind` and `apiVersion`, with the closing brace. Those two
     /// depend on the version that somebody asks for, and items of lists do not have them.
     pub(crate) rest: Bytes,
@@ -83,12 +83,12 @@ pub(crate) struct Store {
 #[derive(Default)]
 pub(crate) struct Index {
     pub(crate) fields: Vec<(Cow<'static, str>, String)>,
-    pub(crate) emptied: Vec<String>,
+    pub(crate) emptied: Map<String, Value>,
 }
 
 impl Index {
     pub(crate) fn of(fields: Vec<(Cow<'static, str>, String)>) -> Self {
-        Self { fields, emptied: Vec::new() }
+        Self { fields, emptied: Map::new() }
     }
 }
 

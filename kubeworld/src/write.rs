@@ -192,22 +192,22 @@ impl Written {
     }
 }
 
-/// The metadata of what is read is of Go's own type, which leaves out what is empty. Says which fields of a custom object
+/// The metadata of what is read is of Go's own type, which leaves out what is empty. Gives the fields of a custom object that
 /// were there and had nothing in them.
-fn drop_empty_metadata(resource: &Resource, value: &mut Value) -> Vec<String> {
-    let mut emptied = Vec::new();
+fn drop_empty_metadata(resource: &Resource, value: &mut Value) -> Map<String, Value> {
+    let mut emptied = Map::new();
     if resource.custom().is_none() {
         return emptied;
     }
     metadata(value).retain(|name, field| {
         let is_empty = match field {
-            Value::Null => return false,
+            Value::Null => true,
             Value::Array(items) => items.is_empty(),
             Value::Object(fields) => fields.is_empty(),
             Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
         };
         if is_empty {
-            emptied.push(name.clone());
+            emptied.insert(name.clone(), field.take());
         }
         !is_empty
     });
@@ -219,7 +219,7 @@ fn commit(
     state: &mut State,
     resource: &Resource,
     mut value: Value,
-    emptied: Vec<String>,
+    emptied: Map<String, Value>,
     now: Timestamp,
 ) -> Arc<Object> {
     if let Some(custom) = resource.custom() {

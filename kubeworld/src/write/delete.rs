@@ -1,7 +1,7 @@
 //! `DELETE`: at once, or when its finalizers and its grace are over; and what becomes of what it owns.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::body::{content_type, parse_body};
 use super::{commit, metadata, take_away};
@@ -194,7 +194,7 @@ fn delete_one(state: &mut State, call: &Call<'_>, name: &str, options: &DeleteOp
         }
         if !options.dry_run {
             if grace.is_some() && last != stored_value {
-                commit(state, &resource, last.clone(), Vec::new(), call.now);
+                commit(state, &resource, last.clone(), Map::new(), call.now);
             }
             take_away(state, &resource, namespace, name, call.now);
             // What is answered is what watches see: the object at the revision that took it away.
@@ -217,7 +217,7 @@ fn delete_one(state: &mut State, call: &Call<'_>, name: &str, options: &DeleteOp
     if (new == old && stored.emptied.is_empty()) || options.dry_run {
         return Ok(deleted(&resource, &stored.uid, new, false));
     }
-    let new = convert::value(&resource, &commit(state, &resource, new, Vec::new(), call.now));
+    let new = convert::value(&resource, &commit(state, &resource, new, Map::new(), call.now));
     Ok(deleted(&resource, &stored.uid, new, false))
 }
 

@@ -9,7 +9,7 @@ fn change(revision: u64, at: i64) -> Change {
         revision,
         labels: Vec::new(),
         fields: Vec::new(),
-        emptied: Vec::new(),
+        emptied: serde_json::Map::new(),
         rest: Bytes::new(),
     };
     let time = Timestamp::from_second(at).unwrap();
