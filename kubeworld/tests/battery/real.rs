@@ -3,20 +3,20 @@
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use rcgen::{CertificateParams, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::http::{Request, Response, exchange};
-use crate::processes::{Processes, READY_WITHIN};
+use crate::processes::Processes;
 use crate::run::{ANSWER_WITHIN, Provider, USERS, bearer};
 
 /// etcd and kube-apiserver.
 pub(crate) struct Server {
-    processes: Processes,
+    _processes: Processes,
+    port: u16,
     tls: Arc<ClientConfig>,
     _dir: tempfile::TempDir,
 }
@@ -25,42 +25,30 @@ impl Server {
     pub(crate) fn start() -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let tls = tls(write_files(dir.path())?)?;
-        let mut server = Self { processes: Processes::start(dir.path())?, tls, _dir: dir };
-        server.until_ready()?;
-        Ok(server)
+        let mut processes = Processes::start(dir.path())?;
+        let port = processes.port;
+        let request =
+            Request { method: "GET".to_owned(), target: "/readyz".to_owned(), headers: bearer("admin"), body: None };
+        processes.until_ready(|| match send(port, &tls, &request) {
+            Ok(response) if response.status == 200 => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        })?;
+        Ok(Self { _processes: processes, port, tls, _dir: dir })
     }
+}
 
-    fn until_ready(&mut self) -> anyhow::Result<()> {
-        let started = Instant::now();
-        let request = Request {
-            method: "GET".to_owned(),
-            target: "/readyz".to_owned(),
-            headers: self.credentials("admin"),
-            body: None,
-        };
-        loop {
-            let answer = self.send(&request);
-            if answer.as_ref().is_ok_and(|response| response.status == 200) {
-                return Ok(());
-            }
-            self.processes.check()?;
-            if started.elapsed() > READY_WITHIN {
-                bail!("kube-apiserver is not ready: {answer:?}\n{}", self.processes.log());
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
+fn send(port: u16, tls: &Arc<ClientConfig>, request: &Request) -> anyhow::Result<Response> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("connecting to kube-apiserver")?;
+    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
+    let connection = ClientConnection::new(Arc::clone(tls), name)?;
+    exchange(StreamOwned::new(connection, stream), request)
 }
 
 impl Provider for Server {
     fn send(&self, request: &Request) -> anyhow::Result<Response> {
-        let address = (Ipv4Addr::LOCALHOST, self.processes.port);
-        let stream = TcpStream::connect(address).context("connecting to kube-apiserver")?;
-        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-        stream.set_nodelay(true)?;
-        let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
-        let connection = ClientConnection::new(Arc::clone(&self.tls), name)?;
-        exchange(StreamOwned::new(connection, stream), request)
+        send(self.port, &self.tls, request)
     }
 
     fn credentials(&self, user: &str) -> Vec<(String, String)> {

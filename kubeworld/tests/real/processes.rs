@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
@@ -14,7 +14,7 @@ use anyhow::{Context, ensure};
 const ASSETS_VARIABLE: &str = "ISOCHRONE_KUBE_ASSETS";
 
 /// A start takes 6 s on two idle cores; on busy ones much longer.
-pub(crate) const READY_WITHIN: Duration = Duration::from_secs(180);
+const READY_WITHIN: Duration = Duration::from_secs(180);
 
 /// The directory of the programs.
 pub(crate) fn assets() -> anyhow::Result<PathBuf> {
@@ -85,15 +85,24 @@ impl Processes {
         Ok(Self { port, api, store })
     }
 
-    /// An error with the last that both said, if one has ended.
-    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
-        ensure!(!self.store.ended(), "etcd ended: {}", self.log());
-        ensure!(!self.api.ended(), "kube-apiserver ended: {}", self.log());
+    /// Waits until the API server says that it is ready, as `ready` asks it; what that gives otherwise is why not. It tells
+    /// nobody of itself when it is, so to ask again is all that can be done.
+    ///
+    /// # Errors
+    /// When one of them ends, or is not ready in time; with the last that both said.
+    pub(crate) fn until_ready(&mut self, ready: impl Fn() -> Result<(), String>) -> anyhow::Result<()> {
+        const AGAIN_AFTER: Duration = Duration::from_millis(100);
+        let started = Instant::now();
+        while let Err(why) = ready() {
+            ensure!(!self.store.ended(), "etcd ended: {}", self.log());
+            ensure!(!self.api.ended(), "kube-apiserver ended: {}", self.log());
+            ensure!(started.elapsed() < READY_WITHIN, "kube-apiserver is not ready: {why}\n{}", self.log());
+            std::thread::sleep(AGAIN_AFTER);
+        }
         Ok(())
     }
 
-    /// The last that both said.
-    pub(crate) fn log(&self) -> String {
+    fn log(&self) -> String {
         format!("etcd: {}\nkube-apiserver: {}", self.store.log(), self.api.log())
     }
 }
