@@ -271,6 +271,16 @@ impl Reset {
         set.subtract_recursively(&self.0);
         set
     }
+
+    /// How two objects differ in what the endpoint does not ignore.
+    fn compare(&self, typed: Typed<'_>, live: &Value, new: &Value) -> merge::Comparison {
+        let whole = merge::compare(typed.schema, typed.ty, live, new);
+        merge::Comparison {
+            removed: self.filter(whole.removed),
+            modified: self.filter(whole.modified),
+            added: self.filter(whole.added),
+        }
+    }
 }
 
 /// What makes a manager's request.
@@ -304,12 +314,7 @@ pub(crate) fn updated(
     }
     let mut out = managed.clone();
     let manager = Manager::new(by.manager, false, by.version, by.subresource);
-    let whole = merge::compare(typed.schema, typed.ty, live, new);
-    let comparison = merge::Comparison {
-        removed: reset.filter(whole.removed),
-        modified: reset.filter(whole.modified),
-        added: reset.filter(whole.added),
-    };
+    let comparison = reset.compare(typed, live, new);
     out.lose(None, &comparison);
     let taken = comparison.modified.union(&comparison.added);
     let own = Manager { name: "current-operation".to_owned(), ..manager.clone() };
@@ -380,12 +385,7 @@ pub(crate) fn apply(
         Some(last) if leaves_some => prune(typed, &merged, &out, &last.fields),
         Some(_) | None => merged,
     };
-    let whole = merge::compare(schema, ty, live, &new);
-    let comparison = merge::Comparison {
-        removed: reset.filter(whole.removed),
-        modified: reset.filter(whole.modified),
-        added: reset.filter(whole.added),
-    };
+    let comparison = reset.compare(typed, live, &new);
     let changed = comparison.modified.union(&comparison.added);
     let mut conflicts = Vec::new();
     for (other, entry) in out.entries.iter().filter(|(other, _)| **other != manager) {

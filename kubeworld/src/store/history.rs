@@ -106,19 +106,20 @@ impl History {
         let (revision, now) = (change.revision, change.time);
         let mut kept = self.kept();
         kept.changes.push_back(change);
-        let mut forgotten = (Vec::new(), None);
+        let mut forgotten = Vec::new();
         while kept.changes.len() > CHANGES_MIN
             && kept.changes.front().is_some_and(|oldest| now.duration_since(oldest.time) > CHANGES_FOR)
         {
-            forgotten.0.extend(kept.changes.pop_front());
+            forgotten.extend(kept.changes.pop_front());
         }
-        if let Some(last) = forgotten.0.last() {
+        let mut of_forgotten = None;
+        if let Some(last) = forgotten.last() {
             kept.compacted = last.revision;
-            forgotten.1 = kept.told.take_if(|told| told.first <= last.revision);
+            of_forgotten = kept.told.take_if(|told| told.first <= last.revision);
         }
         drop(kept);
         // Freed without the lock.
-        drop(forgotten);
+        drop((forgotten, of_forgotten));
         self.changed.send_replace(revision);
     }
 

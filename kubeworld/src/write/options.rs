@@ -6,6 +6,10 @@ use serde_json::json;
 use crate::handle::Call;
 use crate::status::{Cause, Status};
 
+/// How long the name of a field manager may be, in bytes: what kube-apiserver allows, so that entries of `managedFields`
+/// stay small.
+const MANAGER_BYTES_MAX: usize = 128;
+
 /// How strictly a body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Validation {
@@ -35,10 +39,10 @@ impl WriteOptions {
         if kind == "PatchOptions" && !applies && query.has("force") {
             causes.push(Cause::forbidden("force", "may not be specified for non-apply patch"));
         }
-        if manager.len() > 128 {
+        if manager.len() > MANAGER_BYTES_MAX {
             causes.push(Cause {
                 reason: "FieldValueTooLong",
-                message: "Too long: may not be more than 128 bytes".to_owned(),
+                message: format!("Too long: may not be more than {MANAGER_BYTES_MAX} bytes"),
                 field: "fieldManager".to_owned(),
             });
         }
@@ -67,9 +71,10 @@ impl WriteOptions {
     }
 }
 
-/// The part of `User-Agent` before the slash.
+/// The part of `User-Agent` before the slash, as far as a manager's name may go.
 fn agent_of(call: &Call<'_>) -> String {
     let agent = call.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let name = agent.split('/').next().unwrap_or_default();
-    name.chars().filter(|letter| !letter.is_control()).take(128).collect()
+    // A header's text is ASCII, so letters are bytes.
+    name.chars().filter(|letter| !letter.is_control()).take(MANAGER_BYTES_MAX).collect()
 }
