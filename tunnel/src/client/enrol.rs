@@ -3,7 +3,8 @@
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use super::{ConnectError, Endpoints, chain, connect, open};
+use super::connect::{ConnectError, Endpoints, connect};
+use super::runner::{chain, open};
 use crate::Timing;
 use crate::code::Code;
 use crate::identity::{Identity, IdentityError, Key, Peer, Token, enrol_tls};

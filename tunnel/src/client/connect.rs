@@ -1,0 +1,77 @@
+//! One attempt to reach an address: resolve, take a socket of its family, shake hands.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::Timing;
+use crate::identity::SERVER_NAME;
+use crate::transport::Ending;
+use crate::transport::quic::{client_endpoint, ending};
+
+/// One socket per address family, made when first needed.
+#[derive(Default)]
+pub(super) struct Endpoints {
+    v4: Option<quinn::Endpoint>,
+    v6: Option<quinn::Endpoint>,
+}
+
+pub(super) fn any_port(v6: bool) -> SocketAddr {
+    if v6 { (Ipv6Addr::UNSPECIFIED, 0).into() } else { (Ipv4Addr::UNSPECIFIED, 0).into() }
+}
+
+impl Endpoints {
+    pub(super) fn for_peer(&mut self, peer: SocketAddr) -> io::Result<quinn::Endpoint> {
+        let slot = if peer.is_ipv6() { &mut self.v6 } else { &mut self.v4 };
+        match slot {
+            Some(endpoint) => Ok(endpoint.clone()),
+            None => Ok(slot.insert(client_endpoint(any_port(peer.is_ipv6()))?).clone()),
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<quinn::Endpoint> {
+        [&self.v4, &self.v6].into_iter().flatten().cloned().collect()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("cannot resolve {hub}")]
+    Resolve {
+        hub: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{0} has no address")]
+    NoAddress(String),
+    #[error("cannot open a socket")]
+    Socket(#[source] io::Error),
+    #[error("cannot dial")]
+    Dial(#[source] quinn::ConnectError),
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+    #[error("no connection")]
+    Ended(#[source] Ending),
+}
+
+pub(super) async fn connect(
+    hub: &str,
+    round: usize,
+    config: quinn::ClientConfig,
+    timing: &Timing,
+    endpoint: impl Fn(SocketAddr) -> io::Result<quinn::Endpoint>,
+) -> Result<quinn::Connection, ConnectError> {
+    let work = async {
+        let resolved = tokio::net::lookup_host(hub).await;
+        let addresses: Vec<SocketAddr> =
+            resolved.map_err(|source| ConnectError::Resolve { hub: hub.to_owned(), source })?.collect();
+        let address = addresses.get(round % addresses.len().max(1)).copied();
+        let address = address.ok_or_else(|| ConnectError::NoAddress(hub.to_owned()))?;
+        let connecting = endpoint(address)
+            .map_err(ConnectError::Socket)?
+            .connect_with(config, address, SERVER_NAME)
+            .map_err(ConnectError::Dial)?;
+        connecting.await.map_err(|error| ConnectError::Ended(ending(error)))
+    };
+    tokio::time::timeout(timing.handshake, work).await.map_err(|_| ConnectError::Late(timing.handshake))?
+}
