@@ -134,7 +134,7 @@ impl IdentityStore {
 
     /// Whatever speaks against it, the identity that is stored goes on to serve: an agent must start without a hub.
     async fn join_anew(&self, uid: &str, token: Token, stored: Joined) -> Result<Joined, JoinError> {
-        match enrol(&token, uid, &Key::generate()?, &Timing::default()).await {
+        match enrol(&token, uid, &Key::generate()?, None, &Timing::default()).await {
             Ok(identity) => {
                 tracing::info!(cluster = %token.name, "joined anew");
                 let joined = Joined { identity, hubs: token.hubs, token: token.id };
@@ -188,7 +188,7 @@ impl IdentityStore {
 
 async fn until_answered(token: &Token, uid: &str, key: &Key) -> Result<Identity, EnrolError> {
     loop {
-        match enrol(token, uid, key, &Timing::default()).await {
+        match enrol(token, uid, key, None, &Timing::default()).await {
             Err(error @ EnrolError::Unreachable { .. })
             | Err(error @ EnrolError::Refused { code: RefusalCode::Unavailable, .. }) => {
                 tracing::warn!(%error, "trying again");

@@ -140,6 +140,7 @@ async fn work(
         hubs: joined.hubs.clone(),
         identity: joined.identity,
         hello,
+        source: None,
         timing: Timing::default(),
     })?;
     let mut bridge = Bridge {

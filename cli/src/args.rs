@@ -1,6 +1,6 @@
 //! What people type. Parsed here, turned into each role's own configuration by its command.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -227,6 +227,10 @@ pub(crate) struct DnsRunArgs {
     /// UDP address where the other DNS nodes tell what they found.
     #[arg(long, default_value = "0.0.0.0:7444", value_name = "ADDR")]
     pub(crate) peering: SocketAddr,
+    /// Which of this machine's addresses it speaks from to hub, fellows and clusters; left out, or for the other family:
+    /// the one that the system chooses by the way there.
+    #[arg(long, value_name = "IP")]
+    pub(crate) source: Option<IpAddr>,
     /// HOST:PORT under which they reach it; left out: --peering, with the address that the hub sees for 0.0.0.0.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) advertise_peering: Option<String>,
@@ -350,7 +354,7 @@ pub(crate) struct ExplainArgs {
     pub(crate) host: String,
     /// The client's address.
     #[arg(long, value_name = "IP")]
-    pub(crate) client: std::net::IpAddr,
+    pub(crate) client: IpAddr,
     /// Admin address of a DNS node, which answers from what it serves now.
     #[arg(long, default_value = "127.0.0.1:7482", value_name = "HOST:PORT", conflicts_with = "state")]
     pub(crate) node: String,

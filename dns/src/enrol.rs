@@ -1,5 +1,6 @@
 //! Who this DNS node is: key, certificate, its own id and its hubs, in its state directory.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -78,7 +79,7 @@ pub struct Joined {
 ///
 /// # Errors
 /// [`JoinError`].
-pub async fn stored(dir: &Path, token: Option<&str>) -> Result<Option<Joined>, JoinError> {
+pub async fn stored(dir: &Path, token: Option<&str>, source: Option<IpAddr>) -> Result<Option<Joined>, JoinError> {
     let Some(identity) = Identity::load(dir)? else { return Ok(None) };
     let name = identity.peer(SystemTime::now())?.name;
     if let Some(text) = token {
@@ -88,7 +89,7 @@ pub async fn stored(dir: &Path, token: Option<&str>) -> Result<Option<Joined>, J
         }
         match (read(dir, TOKEN)?, read(dir, UID)?) {
             (Some(joined_with), Some(uid)) if joined_with != token.id => {
-                match enrol(&token, &uid, &Key::generate()?, &Timing::default()).await {
+                match enrol(&token, &uid, &Key::generate()?, source, &Timing::default()).await {
                     Ok(identity) => return keep(dir, identity, token).map(Some),
                     Err(error) => {
                         tracing::warn!(%error, "cannot join anew with this token; goes on with the identity that is stored");
@@ -106,7 +107,7 @@ pub async fn stored(dir: &Path, token: Option<&str>) -> Result<Option<Joined>, J
 ///
 /// # Errors
 /// [`JoinError`]; a hub out of reach is waited for.
-pub async fn join(dir: &Path, token: Option<&str>) -> Result<Joined, JoinError> {
+pub async fn join(dir: &Path, token: Option<&str>, source: Option<IpAddr>) -> Result<Joined, JoinError> {
     let token = Token::parse(token.ok_or(JoinError::NoToken)?)?;
     if token.role != Role::Dns {
         return Err(JoinError::WrongRole);
@@ -121,7 +122,7 @@ pub async fn join(dir: &Path, token: Option<&str>) -> Result<Joined, JoinError> 
         }
     };
     let identity = loop {
-        match enrol(&token, &uid, &key, &Timing::default()).await {
+        match enrol(&token, &uid, &key, source, &Timing::default()).await {
             Err(error @ EnrolError::Unreachable { .. })
             | Err(error @ EnrolError::Refused { code: RefusalCode::Unavailable, .. }) => {
                 tracing::warn!(%error, "trying again");

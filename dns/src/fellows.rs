@@ -8,7 +8,7 @@
 //! good a second later.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ pub enum FellowError {
 /// This node among its fellows.
 pub struct Fellows {
     me: NodeId,
+    source: Option<IpAddr>,
     identity: Identity,
     stub: Stub,
     backend: Arc<Reception>,
@@ -64,20 +65,21 @@ struct Dialled {
 }
 
 impl Fellows {
-    /// Listens on `listen`; dials nobody yet. What fellows say comes out of the channel.
+    /// Listens on `listen`, and will speak from `source`; dials nobody yet. What fellows say comes out of the channel.
     ///
     /// # Errors
     /// [`FellowError`].
     pub fn bind(
         me: &str,
         listen: SocketAddr,
+        source: Option<IpAddr>,
         identity: Identity,
     ) -> Result<(Self, mpsc::Receiver<StubEvent>), FellowError> {
         let config = StubConfig { addr: listen, identity: ServerIdentity::of(&identity)?, timing: timing() };
         let backend = Arc::new(Reception { me: me.to_owned(), revoked: Mutex::default() });
         let bound = Stub::bind(config, backend.clone());
         let (stub, events) = bound.map_err(|source| FellowError::Listen { listen, source })?;
-        Ok((Self { me: me.to_owned(), identity, stub, backend, dialled: BTreeMap::new(), told: 0 }, events))
+        Ok((Self { me: me.to_owned(), source, identity, stub, backend, dialled: BTreeMap::new(), told: 0 }, events))
     }
 
     /// Where it listens.
@@ -147,8 +149,14 @@ impl Fellows {
         };
         let toward = Toward::Fellow { role: Role::Dns, name: node.clone() };
         let identity = self.identity.clone();
-        let (link, mut events) =
-            Link::start(LinkConfig { toward, hubs: addresses, identity, hello, timing: timing() })?;
+        let (link, mut events) = Link::start(LinkConfig {
+            toward,
+            hubs: addresses,
+            identity,
+            hello,
+            source: self.source,
+            timing: timing(),
+        })?;
         let node = node.clone();
         // Ends with the link. Nothing that happens on it changes what this node does: it tells whoever can be told.
         tokio::spawn(async move {

@@ -68,6 +68,9 @@ pub struct Config {
     pub admin: SocketAddr,
     /// UDP address where fellow DNS nodes tell what they found.
     pub peering: SocketAddr,
+    /// Which of the machine's addresses the node speaks from by itself, to hub, fellows and clusters; `None`, or where
+    /// they are of the other family: the one that the system chooses by the way there.
+    pub source: Option<IpAddr>,
     /// `host:port` under which they reach it; none: `peering`, or, where that is every address, the one that the hub sees.
     pub advertise_peering: Option<String>,
 }
@@ -84,6 +87,15 @@ pub enum DnsError {
     /// The DNS sockets.
     #[error("cannot answer DNS: choose another address with --listen")]
     Server(#[from] ServerError),
+    /// The address to speak from.
+    #[error("cannot speak from {address}: give --source one of this machine's addresses, or leave it out")]
+    Source {
+        /// Which.
+        address: IpAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// The admin port.
     #[error(transparent)]
     Admin(#[from] admin::ListenError),
@@ -104,6 +116,9 @@ pub enum DnsError {
 /// [`DnsError`].
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), DnsError> {
     let _lock = StateLock::acquire(&config.state)?;
+    if let Some(address) = config.source {
+        std::net::UdpSocket::bind((address, 0)).map_err(|source| DnsError::Source { address, source })?;
+    }
     let readiness = admin::Readiness::default();
     readiness.set("identity", Err("joining".into()));
     readiness.set("snapshot", Err("none yet".into()));
@@ -112,10 +127,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), DnsError
     let (registry, explain) = (metrics.registry(), explain_route(Arc::clone(&served)));
     admin::serve(config.admin, readiness.clone(), registry, explain, stop.clone()).await?;
 
-    let joined = match enrol::stored(&config.state, config.join.as_deref()).await? {
+    let joined = match enrol::stored(&config.state, config.join.as_deref(), config.source).await? {
         Some(joined) => joined,
         None => tokio::select! {
-            joined = enrol::join(&config.state, config.join.as_deref()) => joined?,
+            joined = enrol::join(&config.state, config.join.as_deref(), config.source) => joined?,
             () = stop.cancelled() => return Ok(()),
         },
     };
@@ -141,9 +156,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), DnsError
         },
     )?;
     tracing::info!(node = %joined.name, listen = ?server.addresses(), "answering");
-    let (fellows, said) = Fellows::bind(&joined.name, config.peering, joined.identity.clone())?;
+    let (fellows, said) = Fellows::bind(&joined.name, config.peering, config.source, joined.identity.clone())?;
     let peering = config.advertise_peering.or_else(|| fellows.local_addr().ok().map(|address| address.to_string()));
-    let (prober, found) = Prober::new()?;
+    let (prober, found) = Prober::new(config.source)?;
     let mut node = Node {
         started,
         watch: Arc::clone(watch),
@@ -154,6 +169,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), DnsError
         metrics,
         listening: server.addresses().iter().map(ToString::to_string).collect(),
         peering: peering.into_iter().collect(),
+        source: config.source,
         state: config.state,
         kept: kept.writer(),
         taking: JoinSet::new(),
@@ -202,6 +218,7 @@ struct Node {
     metrics: Metrics,
     listening: Vec<String>,
     peering: Vec<String>,
+    source: Option<IpAddr>,
     state: PathBuf,
     kept: tokio::sync::watch::Sender<Kept>,
     /// The one snapshot that is being fetched and compiled.
@@ -231,6 +248,7 @@ impl Node {
             hubs: joined.hubs,
             identity: joined.identity,
             hello,
+            source: self.source,
             timing: Timing::default(),
         })?;
         let link = Arc::new(link);

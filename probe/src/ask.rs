@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use policies::failover::traffic::Probe;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use crate::{Answer, Target, Tls};
@@ -22,15 +22,15 @@ use crate::{Answer, Target, Tls};
 /// Of a longer body the rest is not waited for: so much shows that somebody serves it.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Asks every address and port at once, within `limit`. The first good answer is the cluster's; else a refusal, for it is
+/// Asks every address and port at once, within `limit`, from `source` where that is given and of the same family. The first good answer is the cluster's; else a refusal, for it is
 /// the target's own word; else silence.
-pub async fn ask(target: &Target, tls: &Tls, limit: Duration) -> Answer {
+pub async fn ask(target: &Target, tls: &Tls, source: Option<IpAddr>, limit: Duration) -> Answer {
     let begun = Instant::now();
     let places = target.addresses.iter().flat_map(|address| target.ports.iter().map(move |port| (*address, *port)));
     let mut asked: FuturesUnordered<_> = places
         .map(|(address, (port, secure))| async move {
             let place = SocketAddr::new(address, port);
-            let answered = tokio::time::timeout(limit, exchange(target, tls, place, secure)).await;
+            let answered = tokio::time::timeout(limit, exchange(target, tls, source, place, secure)).await;
             (place, answered.unwrap_or(Err(Failure::Late(limit))))
         })
         .collect();
@@ -99,8 +99,23 @@ fn innermost(error: &hyper::Error) -> String {
     cause.to_string()
 }
 
-async fn exchange(target: &Target, tls: &Tls, place: SocketAddr, secure: bool) -> Result<StatusCode, Failure> {
-    let stream = TcpStream::connect(place).await.map_err(Failure::Connect)?;
+async fn connect(source: Option<IpAddr>, place: SocketAddr) -> io::Result<TcpStream> {
+    let Some(source) = source.filter(|source| source.is_ipv6() == place.is_ipv6()) else {
+        return TcpStream::connect(place).await;
+    };
+    let socket = if place.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+    socket.bind(SocketAddr::new(source, 0))?;
+    socket.connect(place).await
+}
+
+async fn exchange(
+    target: &Target,
+    tls: &Tls,
+    source: Option<IpAddr>,
+    place: SocketAddr,
+    secure: bool,
+) -> Result<StatusCode, Failure> {
+    let stream = connect(source, place).await.map_err(Failure::Connect)?;
     // One small write: waiting for more would only delay it. Where it fails, it delays.
     let _ = stream.set_nodelay(true);
     if !secure {

@@ -1,6 +1,7 @@
 //! Asks each second, for ever.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use policies::id::ClusterId;
@@ -16,6 +17,7 @@ const ANSWERS_MAX: usize = 1024;
 /// A probe each second for each of a set of clusters. Dropped, it stops.
 pub struct Prober {
     tls: Tls,
+    source: Option<IpAddr>,
     answers: mpsc::Sender<(ClusterId, Answer)>,
     watched: BTreeMap<ClusterId, Watched>,
 }
@@ -32,21 +34,23 @@ impl Drop for Watched {
 }
 
 impl Prober {
-    /// Asks nobody yet. What it finds comes out of the channel.
+    /// Asks nobody yet, and then from `source` as [`ask`] does. What it finds comes out of the channel.
     ///
     /// # Errors
     /// As [`Tls::new`].
-    pub fn new() -> Result<(Self, mpsc::Receiver<(ClusterId, Answer)>), rustls::Error> {
+    pub fn new(source: Option<IpAddr>) -> Result<(Self, mpsc::Receiver<(ClusterId, Answer)>), rustls::Error> {
         let (answers, found) = mpsc::channel(ANSWERS_MAX);
-        Ok((Self { tls: Tls::new()?, answers, watched: BTreeMap::new() }, found))
+        Ok((Self { tls: Tls::new()?, source, answers, watched: BTreeMap::new() }, found))
     }
 
     /// Asks these from now on, on the current tokio runtime. One whose target stays the same is not disturbed.
     pub fn watch(&mut self, targets: BTreeMap<ClusterId, Target>) {
         self.watched.retain(|cluster, watched| targets.get(cluster) == Some(&watched.target));
+        let source = self.source;
         for (cluster, target) in targets {
             self.watched.entry(cluster).or_insert_with_key(|cluster| {
-                let asking = keep_asking(cluster.clone(), target.clone(), self.tls.clone(), self.answers.clone());
+                let asking =
+                    keep_asking(cluster.clone(), target.clone(), self.tls.clone(), source, self.answers.clone());
                 Watched { target, task: tokio::spawn(asking).abort_handle() }
             });
         }
@@ -54,7 +58,13 @@ impl Prober {
 }
 
 /// A probe does not wait for the one before: a target that is slow for a moment is asked all the same.
-async fn keep_asking(cluster: ClusterId, target: Target, tls: Tls, answers: mpsc::Sender<(ClusterId, Answer)>) {
+async fn keep_asking(
+    cluster: ClusterId,
+    target: Target,
+    tls: Tls,
+    source: Option<IpAddr>,
+    answers: mpsc::Sender<(ClusterId, Answer)>,
+) {
     // Nodes that got one snapshot must not ask in step.
     let phase = Duration::from_nanos(rand::random_range(0..u64::try_from(EVERY.as_nanos()).unwrap_or(1)));
     let mut due = tokio::time::interval_at(Instant::now() + phase, EVERY);
@@ -64,7 +74,7 @@ async fn keep_asking(cluster: ClusterId, target: Target, tls: Tls, answers: mpsc
         tokio::select! {
             _ = due.tick() => {
                 let (target, tls) = (target.clone(), tls.clone());
-                asked.spawn(async move { ask(&target, &tls, LIMIT).await });
+                asked.spawn(async move { ask(&target, &tls, source, LIMIT).await });
             }
             Some(answer) = asked.join_next() => match answer {
                 Ok(answer) => {
@@ -103,7 +113,7 @@ mod tests {
             }
         });
         let target = Target { addresses: vec![here], ports: vec![(port, false)], ..Target::default() };
-        let (mut prober, mut found) = Prober::new().unwrap();
+        let (mut prober, mut found) = Prober::new(None).unwrap();
         prober.watch(BTreeMap::from([(ClusterId::new("fra"), target.clone())]));
         for _ in 0..2 {
             let (cluster, answer) = found.recv().await.unwrap();

@@ -20,6 +20,7 @@ mod runner;
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
-use self::connect::{Endpoints, any_port};
+use self::connect::Endpoints;
 use self::runner::Runner;
 use crate::Timing;
 use crate::code::Code;
@@ -38,7 +39,6 @@ use crate::outbox::Outbox;
 use crate::session::Pulse;
 use crate::streams::{Outgoing, lock};
 use crate::transport::Connection;
-use crate::transport::quic::bind_udp;
 
 pub use crate::streams::PublishError;
 pub use enrol::{EnrolError, enrol};
@@ -83,6 +83,9 @@ pub struct LinkConfig {
     pub identity: Identity,
     /// How we introduce ourselves.
     pub hello: Hello,
+    /// Which of this machine's addresses to speak from; `None`, or where it is of the other family: the one that the
+    /// system chooses by the way there.
+    pub source: Option<IpAddr>,
     /// The times to keep.
     pub timing: Timing,
 }
@@ -161,15 +164,15 @@ impl Link {
         let (events, received) = mpsc::channel(EVENTS_MAX);
         let (leave, leaving) = watch::channel(None);
         let (finished, done) = watch::channel(false);
+        let LinkConfig { toward, hubs, identity, hello, source, timing } = config;
         let shared = Arc::new(Shared {
             outgoing: Outgoing::new(Outbox::kept()),
             live: watch::channel(None).0,
             fetches: Semaphore::new(FETCHES_MAX),
-            endpoints: Mutex::default(),
+            endpoints: Mutex::new(Endpoints::new(source)),
             pulse: watch::channel(Pulse::default()).0,
         });
         let origin = Instant::now();
-        let LinkConfig { toward, hubs, identity, hello, timing } = config;
         let runner = Runner {
             toward,
             dialer: Dialer::new(hubs, timing.backoff, Duration::ZERO, rand::random()),
@@ -214,10 +217,7 @@ impl Link {
     /// # Errors
     /// If no socket can be had.
     pub fn rebind(&self) -> io::Result<()> {
-        for endpoint in lock(&self.shared.endpoints).all() {
-            endpoint.rebind(bind_udp(any_port(endpoint.local_addr()?.is_ipv6()))?)?;
-        }
-        Ok(())
+        lock(&self.shared.endpoints).rebind()
     }
 
     /// Says goodbye and waits until it is said; at most a second or two.

@@ -182,7 +182,7 @@ impl Hub {
 
     fn link_with(&self, identity: Identity, hello: Hello, timing: Timing) -> (Link, mpsc::Receiver<LinkEvent>) {
         let hubs = vec![self.addr.to_string()];
-        Link::start(LinkConfig { toward: Toward::Hub, hubs, identity, hello, timing }).expect("started")
+        Link::start(LinkConfig { toward: Toward::Hub, hubs, identity, hello, source: None, timing }).expect("started")
     }
 
     async fn event(&mut self) -> StubEvent {

@@ -425,6 +425,7 @@ impl Parts<'_> {
             threads: 1,
             admin: at.dns_admin().server,
             peering: at.peering().server,
+            source: None,
             advertise_peering: Some(at.peering().clients.to_string()),
         };
         let running = dns::runtime::run(config, self.stop.members.clone());

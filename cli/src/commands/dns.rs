@@ -62,6 +62,7 @@ pub(super) async fn run(args: DnsRunArgs) -> Result<()> {
         threads: args.threads,
         admin: args.admin,
         peering: args.peering,
+        source: args.source,
         advertise_peering: args.advertise_peering,
     };
     ::dns::runtime::run(config, until_signal()?).await.context("dns")

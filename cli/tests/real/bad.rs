@@ -381,6 +381,7 @@ async fn an_unreadable_ledger_changes_nothing(
         hubs: vec![format!("{}:7443", system.address(&Role::Hub)?)],
         identity: identity(authority, PeerRole::Agent, "fra", fra.uid(), Duration::ZERO)?,
         hello,
+        source: None,
         timing: Timing::default(),
     })?;
     let from = system.log(&Role::Hub)?.len();

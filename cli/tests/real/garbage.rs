@@ -76,7 +76,7 @@ async fn first_flight() -> anyhow::Result<Vec<Vec<u8>>> {
     let silent = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let token = Token::generate(PeerRole::Agent, "nobody", [0; 32], vec![silent.local_addr()?.to_string()]);
     let key = Key::generate()?;
-    let asking = tokio::spawn(async move { enrol(&token, "uid", &key, &Timing::default()).await.map(drop) });
+    let asking = tokio::spawn(async move { enrol(&token, "uid", &key, None, &Timing::default()).await.map(drop) });
     let mut flight = vec![];
     let mut buffer = [0; 2048];
     // Two: what comes later repeats them.

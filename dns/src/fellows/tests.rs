@@ -17,7 +17,7 @@ fn identity(authority: &Authority, role: Role, name: &str) -> Identity {
 
 fn node(authority: &Authority, name: &str) -> (Fellows, mpsc::Receiver<StubEvent>, Vec<String>) {
     let listen = (Ipv4Addr::LOCALHOST, 0).into();
-    let (fellows, said) = Fellows::bind(name, listen, identity(authority, Role::Dns, name)).unwrap();
+    let (fellows, said) = Fellows::bind(name, listen, None, identity(authority, Role::Dns, name)).unwrap();
     let at = vec![fellows.local_addr().unwrap().to_string()];
     (fellows, said, at)
 }
@@ -68,6 +68,7 @@ async fn an_agent_has_nothing_to_say_here() {
         hubs: at,
         identity: identity(&authority, Role::Agent, "fra"),
         hello: Hello { instance: "fra".to_owned(), boot: "b".to_owned(), ..Hello::default() },
+        source: None,
         timing: timing(),
     })
     .unwrap();

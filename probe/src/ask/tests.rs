@@ -47,7 +47,7 @@ async fn closed_port() -> u16 {
 }
 
 async fn outcome(ports: &[(u16, bool)], limit: Duration) -> Probe {
-    ask(&target(ports), &Tls::new().unwrap(), limit).await.outcome
+    ask(&target(ports), &Tls::new().unwrap(), None, limit).await.outcome
 }
 
 #[tokio::test]
@@ -64,6 +64,21 @@ async fn a_whole_answer_below_500_is_a_sign_of_life() {
     }
 }
 
+/// Every address of 127.0.0.0/8 is this machine's; by itself the system chooses 127.0.0.1.
+#[tokio::test]
+async fn it_asks_from_the_address_that_it_is_given() {
+    for (source, seen) in [("127.0.0.2", "127.0.0.2"), ("::1", "127.0.0.1")] {
+        let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+        let target = target(&[(listener.local_addr().unwrap().port(), false)]);
+        let tls = Tls::new().unwrap();
+        let asking = ask(&target, &tls, Some(source.parse().unwrap()), LONG);
+        let accepting = async { listener.accept().await.unwrap().1.ip() };
+        let (answer, client) = tokio::join!(asking, accepting);
+        // Closed at once, which is no answer.
+        assert_eq!((answer.outcome, client.to_string().as_str()), (Probe::Silence, seen), "{}", answer.words);
+    }
+}
+
 #[tokio::test]
 async fn what_the_target_itself_says_is_a_refusal() {
     let failing = server("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", true).await;
@@ -71,7 +86,7 @@ async fn what_the_target_itself_says_is_a_refusal() {
     assert_eq!(outcome(&[(closed_port().await, false)], LONG).await, Probe::Refused);
     let garbage = server("SSH-2.0-OpenSSH_9.2\r\n", true).await;
     assert_eq!(outcome(&[(garbage, false)], LONG).await, Probe::Refused);
-    let answer = ask(&target(&[(failing, false)]), &Tls::new().unwrap(), LONG).await;
+    let answer = ask(&target(&[(failing, false)]), &Tls::new().unwrap(), None, LONG).await;
     assert_eq!(answer.words, format!("127.0.0.1:{failing} said 503"));
 }
 

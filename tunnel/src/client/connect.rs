@@ -1,36 +1,51 @@
 //! One attempt to reach an address: resolve, take a socket of its family, shake hands.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::Timing;
 use crate::identity::SERVER_NAME;
 use crate::transport::Ending;
-use crate::transport::quic::{client_endpoint, ending};
+use crate::transport::quic::{bind_udp, client_endpoint, ending};
 
 /// One socket per address family, made when first needed.
-#[derive(Default)]
 pub(super) struct Endpoints {
+    /// The address to speak from, for its family.
+    source: Option<IpAddr>,
     v4: Option<quinn::Endpoint>,
     v6: Option<quinn::Endpoint>,
 }
 
-pub(super) fn any_port(v6: bool) -> SocketAddr {
-    if v6 { (Ipv6Addr::UNSPECIFIED, 0).into() } else { (Ipv4Addr::UNSPECIFIED, 0).into() }
-}
-
 impl Endpoints {
+    pub(super) fn new(source: Option<IpAddr>) -> Self {
+        Self { source, v4: None, v6: None }
+    }
+
     pub(super) fn for_peer(&mut self, peer: SocketAddr) -> io::Result<quinn::Endpoint> {
+        let from = self.any_port(peer.is_ipv6());
         let slot = if peer.is_ipv6() { &mut self.v6 } else { &mut self.v4 };
         match slot {
             Some(endpoint) => Ok(endpoint.clone()),
-            None => Ok(slot.insert(client_endpoint(any_port(peer.is_ipv6()))?).clone()),
+            None => Ok(slot.insert(client_endpoint(from)?).clone()),
         }
+    }
+
+    /// Takes new sockets in place of those that are open.
+    pub(super) fn rebind(&self) -> io::Result<()> {
+        for endpoint in self.all() {
+            endpoint.rebind(bind_udp(self.any_port(endpoint.local_addr()?.is_ipv6()))?)?;
+        }
+        Ok(())
     }
 
     pub(super) fn all(&self) -> Vec<quinn::Endpoint> {
         [&self.v4, &self.v6].into_iter().flatten().cloned().collect()
+    }
+
+    fn any_port(&self, v6: bool) -> SocketAddr {
+        let any: IpAddr = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        SocketAddr::new(self.source.filter(|source| source.is_ipv6() == v6).unwrap_or(any), 0)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Before there is an identity: a token traded for a certificate, over a connection that does nothing else.
 
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
@@ -59,11 +60,17 @@ pub enum EnrolError {
 /// Trades a token for an identity, at the first of its hubs that answers.
 ///
 /// `key` must be kept **before** (see [`Key::load_or_create`]): if the answer is lost, the token is used, and only the
-/// same key makes the next call a retry instead of a theft.
+/// same key makes the next call a retry instead of a theft. `source` is as in [`LinkConfig`](super::LinkConfig).
 ///
 /// # Errors
 /// See [`EnrolError`].
-pub async fn enrol(token: &Token, uid: &str, key: &Key, timing: &Timing) -> Result<Identity, EnrolError> {
+pub async fn enrol(
+    token: &Token,
+    uid: &str,
+    key: &Key,
+    source: Option<IpAddr>,
+    timing: &Timing,
+) -> Result<Identity, EnrolError> {
     let request = EnrolRequest {
         token: token.id.clone(),
         secret: token.secret.to_vec(),
@@ -72,7 +79,7 @@ pub async fn enrol(token: &Token, uid: &str, key: &Key, timing: &Timing) -> Resu
     };
     let mut last = EnrolError::Unreachable { hub: String::new(), why: "the token names no hub".to_owned() };
     for hub in &token.hubs {
-        match enrol_at(hub, token, request.clone(), key, timing).await {
+        match enrol_at(hub, token, request.clone(), key, source, timing).await {
             Err(error @ (EnrolError::Unreachable { .. } | EnrolError::WrongHub { .. })) => last = error,
             result => return result,
         }
@@ -85,12 +92,13 @@ async fn enrol_at(
     token: &Token,
     request: EnrolRequest,
     key: &Key,
+    source: Option<IpAddr>,
     timing: &Timing,
 ) -> Result<Identity, EnrolError> {
     let unreachable = |why: String| EnrolError::Unreachable { hub: hub.to_owned(), why };
     let config = client_config(enrol_tls(token.pin).map_err(EnrolError::Local)?, timing)
         .map_err(|error| unreachable(error.to_string()))?;
-    let endpoints = Mutex::new(Endpoints::default());
+    let endpoints = Mutex::new(Endpoints::new(source));
     let connected = connect(hub, 0, config, timing, |peer| lock(&endpoints).for_peer(peer)).await;
     let connection = QuicConnection(connected.map_err(|error| {
         if let ConnectError::Ended(Ending::Untrusted(why)) = error {

@@ -164,7 +164,8 @@ fn node(authority: &Authority, name: &str) -> Identity {
 fn fellow(identity: Identity, name: &str, address: SocketAddr) -> (Link, mpsc::Receiver<LinkEvent>) {
     let toward = Toward::Fellow { role: Role::Dns, name: name.to_owned() };
     let hubs = vec![address.to_string()];
-    Link::start(LinkConfig { toward, hubs, identity, hello: hello("i1"), timing: timing() }).expect("started")
+    Link::start(LinkConfig { toward, hubs, identity, hello: hello("i1"), source: None, timing: timing() })
+        .expect("started")
 }
 
 #[tokio::test]
@@ -200,7 +201,8 @@ async fn dns_nodes_serve_each_other_and_are_known_by_their_subject() {
 
     // A node cannot pass for a hub, nor an agent for a node.
     let hubs = vec![address.to_string()];
-    let config = LinkConfig { toward: Toward::Hub, hubs, identity: one, hello: hello("i1"), timing: timing() };
+    let config =
+        LinkConfig { toward: Toward::Hub, hubs, identity: one, hello: hello("i1"), source: None, timing: timing() };
     let (_link, mut said) = Link::start(config).expect("started");
     assert_eq!(refused(&mut said).await.0, RefusalCode::Certificate);
     let agent = identity(&backend.authority, "ns4", Duration::ZERO, CLIENT_LIFETIME);

@@ -7,7 +7,7 @@ async fn tokens_work_once_and_only_at_their_hub() {
     let hub = Hub::start();
     let (token, key) = (hub.token("eu-1"), Key::generate().expect("key"));
     let enrol = |token: Token, key: Key| async move {
-        match soon("enrolment", enrol(&token, "uid", &key, &timing())).await {
+        match soon("enrolment", enrol(&token, "uid", &key, None, &timing())).await {
             Ok(identity) => Ok(identity),
             Err(EnrolError::Refused { code, .. }) => Err(Some(code)),
             Err(EnrolError::WrongHub { .. }) => Err(None),
@@ -33,7 +33,7 @@ async fn tokens_work_once_and_only_at_their_hub() {
     );
     // A name that the token did not give is not taken from the answer.
     let renamed = Token { name: "us-1".into(), ..token };
-    let error = soon("enrolment", crate::client::enrol(&renamed, "uid", &again(), &timing())).await;
+    let error = soon("enrolment", crate::client::enrol(&renamed, "uid", &again(), None, &timing())).await;
     assert!(matches!(error, Err(EnrolError::Unusable { .. })), "{error:?}");
 }
 
@@ -45,9 +45,9 @@ async fn a_hub_that_is_not_there_is_unreachable_and_the_next_is_asked() {
     let token = Token { hubs: vec![silent.local_addr().expect("address").to_string(), token.hubs[0].clone()], ..token };
     let quick = Timing { handshake: Duration::from_secs(2), ..timing() };
     let key = Key::generate().expect("key");
-    soon("enrolment", enrol(&token, "uid", &key, &quick)).await.expect("enrolled at the second");
+    soon("enrolment", enrol(&token, "uid", &key, None, &quick)).await.expect("enrolled at the second");
     let token = Token { hubs: vec![token.hubs[0].clone()], ..token };
-    let error = soon("enrolment", enrol(&token, "uid", &key, &quick)).await;
+    let error = soon("enrolment", enrol(&token, "uid", &key, None, &quick)).await;
     assert!(matches!(error, Err(EnrolError::Unreachable { .. })), "{error:?}");
 }
 

@@ -8,7 +8,7 @@ async fn a_whole_life_enrol_connect_publish_fetch_goodbye() {
     let token = Token::parse(&hub.token("eu-1").to_string()).expect("token");
     let dir = tempfile::tempdir().expect("directory");
     let key = Key::load_or_create(dir.path()).expect("key");
-    let identity = soon("enrolment", enrol(&token, "kube-system-uid", &key, &timing())).await.expect("enrolled");
+    let identity = soon("enrolment", enrol(&token, "kube-system-uid", &key, None, &timing())).await.expect("enrolled");
     identity.save(dir.path()).expect("saved");
     match hub.event().await {
         StubEvent::Enrolled { peer, token: by, remote } => {
@@ -81,6 +81,30 @@ async fn a_refused_hello_says_why() {
     assert_eq!(refused(&mut events).await, (RefusalCode::Incompatible, "upgrade the agent".to_owned()));
     let (_link, mut events) = hub.link_with(hub.fresh("eu-1"), hello(""), timing());
     assert_eq!(refused(&mut events).await.0, RefusalCode::Malformed);
+}
+
+/// Every address of 127.0.0.0/8 is this machine's; by itself the system chooses 127.0.0.1.
+#[tokio::test]
+async fn a_link_speaks_from_the_address_that_it_is_given() {
+    let mut hub = Hub::start();
+    let (key, token) = (Key::generate().expect("key"), hub.token("eu-1"));
+    let source = Some(Ipv4Addr::new(127, 0, 0, 2).into());
+    let identity = soon("enrolment", enrol(&token, "uid", &key, source, &timing())).await.expect("enrolled");
+    match hub.event().await {
+        StubEvent::Enrolled { remote, .. } => assert_eq!(Some(remote.ip()), source),
+        other => panic!("expected an enrolment, got {other:?}"),
+    }
+    let hubs = vec![hub.addr.to_string()];
+    let config = LinkConfig { toward: Toward::Hub, hubs, identity, hello: hello("i1"), source, timing: timing() };
+    let (link, _events) = Link::start(config).expect("started");
+    let session = hub.joined().await;
+    let before = session.remote();
+    assert_eq!(Some(before.ip()), source);
+    // Also from the sockets that take the place of the first.
+    link.rebind().expect("rebound");
+    link.publish("t", 1, Bytes::from_static(b"from a new port")).expect("taken");
+    assert!(matches!(hub.event().await, StubEvent::Published { .. }));
+    assert!(session.remote() != before && Some(session.remote().ip()) == source, "{}", session.remote());
 }
 
 #[tokio::test]
@@ -157,8 +181,14 @@ async fn a_draining_hub_sends_its_peers_to_the_next() {
     let authority = Authority::from_pem(&authority.0, &authority.1).expect("kept");
     let mut second = Hub::start_with(TestBackend::new(authority), timing());
     let hubs = vec![first.addr.to_string(), second.addr.to_string()];
-    let config =
-        LinkConfig { toward: Toward::Hub, hubs, identity: first.fresh("eu-1"), hello: hello("i1"), timing: timing() };
+    let config = LinkConfig {
+        toward: Toward::Hub,
+        hubs,
+        identity: first.fresh("eu-1"),
+        hello: hello("i1"),
+        source: None,
+        timing: timing(),
+    };
     let (link, mut events) = Link::start(config).expect("started");
     link.publish("t", 4, Bytes::from_static(b"kept")).expect("taken");
     connected(&mut events).await;
@@ -232,8 +262,14 @@ async fn a_fetch_waits_for_a_connection_and_for_no_longer_than_told() {
 
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("socket");
     let hubs = vec![silent.local_addr().expect("address").to_string()];
-    let config =
-        LinkConfig { toward: Toward::Hub, hubs, identity: hub.fresh("eu-1"), hello: hello("i1"), timing: timing() };
+    let config = LinkConfig {
+        toward: Toward::Hub,
+        hubs,
+        identity: hub.fresh("eu-1"),
+        hello: hello("i1"),
+        source: None,
+        timing: timing(),
+    };
     let (link, _events) = Link::start(config).expect("started");
     assert!(matches!(link.fetch(&digest, Duration::from_millis(50)).await, Err(FetchError::Late { .. })));
     assert!(
@@ -242,6 +278,7 @@ async fn a_fetch_waits_for_a_connection_and_for_no_longer_than_told() {
             hubs: Vec::new(),
             identity: hub.fresh("a"),
             hello: hello("i"),
+            source: None,
             timing: timing()
         })
         .is_err()
