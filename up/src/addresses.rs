@@ -13,10 +13,16 @@
 //! | | `.2` | 7481 | the agent's admin port |
 //! | `.7` of a region | `.107` of the hub | 7443 | the hub's tunnel, as the region reaches it |
 //! | | `.1` of the hub | 7480, 7490 | the hub's admin port, and that of the world itself |
+//! | `.1` of a city | | | its user |
+//!
+//! The DNS node speaks to others from `.153`, so that relays know its region; an agent speaks to the hub alone, through a
+//! relay that serves nobody else.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
-use crate::spec::Spec;
+use crate::spec::{FIRST_USER, Spec};
 
 /// Ports that the product has by itself.
 const TUNNEL: u16 = 7443;
@@ -31,6 +37,8 @@ pub(crate) const CONTROL: u16 = 7490;
 pub(crate) const HUB_NUMBER: u8 = 0;
 /// From a client's address to its server's.
 const BEHIND: u8 = 100;
+/// The user in a city's network.
+pub(crate) const USER: u8 = 1;
 
 /// Where clients reach something, and where it listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,5 +106,93 @@ impl<'a> Addresses<'a> {
 
     pub(crate) fn control(self) -> SocketAddr {
         Self::hub(self.spec).at(1, CONTROL)
+    }
+}
+
+/// Networks of a world with hosts of the same numbers in each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Networks {
+    numbers: RangeInclusive<u8>,
+    hosts: BTreeSet<u8>,
+}
+
+/// Every address at which somebody in a world listens, or from which somebody speaks.
+fn networks(spec: &Spec) -> [Networks; 3] {
+    let hosts = |of: &[SocketAddr]| of.iter().filter_map(|at| Some(*as_v4(at)?.octets().last()?)).collect();
+    // Numbers are checked to fit when a description is read.
+    let last = |first: u8, count: usize| first + u8::try_from(count).unwrap_or(u8::MAX - first) - 1;
+    let (hub, region) = (Addresses::hub(spec), Addresses::of(spec, 1));
+    let relayed = [region.door(), region.api(), region.dns(), region.peering(), region.dns_admin()];
+    let of_region: Vec<_> = relayed.iter().flat_map(|at| [at.clients, at.server]).collect();
+    [
+        Networks {
+            numbers: HUB_NUMBER..=HUB_NUMBER,
+            hosts: hosts(&[
+                hub.api().clients,
+                hub.api().server,
+                region.tunnel().server,
+                hub.hub_admin(),
+                hub.control(),
+            ]),
+        },
+        Networks {
+            numbers: 1..=last(1, spec.regions.len()),
+            hosts: hosts(&[of_region, vec![region.agent_admin(), region.tunnel().clients]].concat()),
+        },
+        Networks { numbers: FIRST_USER..=last(FIRST_USER, spec.users.len()), hosts: BTreeSet::from([USER]) },
+    ]
+}
+
+fn as_v4(at: &SocketAddr) -> Option<Ipv4Addr> {
+    match at {
+        SocketAddr::V4(at) => Some(*at.ip()),
+        SocketAddr::V6(_) => None,
+    }
+}
+
+/// All addresses of a world, in order.
+pub(crate) fn all(spec: &Spec) -> Vec<Ipv4Addr> {
+    let of = |Networks { numbers, hosts }: Networks| {
+        numbers.flat_map(move |number| hosts.clone().into_iter().map(move |host| (number, host)))
+    };
+    networks(spec).into_iter().flat_map(of).map(|(number, host)| spec.address(number, host)).collect()
+}
+
+/// The same as words that bash and zsh expand.
+pub(crate) fn for_a_shell(spec: &Spec) -> String {
+    let [a, b] = spec.network;
+    let word = |Networks { numbers, hosts }: &Networks| {
+        let numbers = match (numbers.start(), numbers.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{{{first}..{last}}}"),
+        };
+        let hosts: Vec<_> = hosts.iter().map(u8::to_string).collect();
+        let hosts = if let [host] = hosts.as_slice() { host.clone() } else { format!("{{{}}}", hosts.join(",")) };
+        format!("{a}.{b}.{numbers}.{hosts}")
+    };
+    let used = networks(spec);
+    used.iter().filter(|networks| !networks.numbers.is_empty()).map(word).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_gets_all_of_them() {
+        let spec = Spec::default();
+        let words = for_a_shell(&spec);
+        assert_eq!(words, "127.1.0.{1,6,106,107} 127.1.{1..3}.{1,2,6,7,53,101,106,153} 127.1.{101..106}.1");
+        let expanded = std::process::Command::new("bash").args(["-c", &format!("echo {words}")]).output().unwrap();
+        let expanded = String::from_utf8(expanded.stdout).unwrap();
+        let all: Vec<_> = all(&spec).iter().map(Ipv4Addr::to_string).collect();
+        assert_eq!(expanded.split_whitespace().collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn one_region_and_nobody_who_asks() {
+        let spec = Spec { regions: Spec::default().regions[..1].to_vec(), users: vec![], ..Spec::default() };
+        assert_eq!(for_a_shell(&spec), "127.1.0.{1,6,106,107} 127.1.1.{1,2,6,7,53,101,106,153}");
+        assert_eq!(all(&spec).len(), 12);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::addresses::Addresses;
+use crate::addresses::{Addresses, USER};
 use crate::control::DEFAULT_WORLD;
 use crate::seen::nearest_regions;
 use crate::spec::{Place, Region, Spec};
@@ -98,7 +98,7 @@ fn samples(spec: &Spec) -> impl Iterator<Item = User> {
 }
 
 fn sample(spec: &Spec, (number, region): (u8, &Region), (user, place): (u8, &Place)) -> User {
-    let address = spec.address(user, 1);
+    let address = spec.address(user, USER);
     let at = Addresses::of(spec, number);
     let (node, http) = (at.dns().clients, spec.ports.http);
     let dig = format!("dig -b {address} +short -p {} @{} HOST", node.port(), node.ip());

@@ -198,9 +198,12 @@ impl Clients {
     }
 }
 
-/// The address by which a relay speaks to a server for a client at `address`: its own, where that is one of loopback.
-fn in_place_of(address: IpAddr) -> IpAddr {
-    if address.is_loopback() { address } else { Ipv4Addr::LOCALHOST.into() }
+/// By which address a relay at `listen` knows a client, and speaks to the server for it: the client's own, where that is
+/// one of loopback. Whoever chose none sits at the machine. The system then chooses 127.0.0.1; or, where addresses of
+/// loopback were given to it one by one, the very address that the client speaks to.
+fn known_by(client: SocketAddr, listen: SocketAddr) -> IpAddr {
+    let address = client.ip();
+    if address.is_loopback() && address != listen.ip() { address } else { Ipv4Addr::LOCALHOST.into() }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::addresses::Addresses;
+use crate::addresses::{Addresses, USER};
 use crate::ask::{Answer, ask};
 use crate::network::{Network, Site};
 use crate::spec::{HUB, Place, Spec};
@@ -229,7 +229,7 @@ impl Looker {
         let asked = join_all(pairs.map(async |(number, region, user, place)| {
             let node = Addresses::of(&self.spec, number).dns().server;
             // It is asked where it listens: how long the question travels is not what is looked at here.
-            let answer = ask(self.spec.address(user, 1), node, SHOP_HOST).await.unwrap_or_default();
+            let answer = ask(self.spec.address(user, USER), node, SHOP_HOST).await.unwrap_or_default();
             ((region.name.clone(), place.city.clone()), answer)
         }))
         .await;
@@ -288,7 +288,7 @@ impl Looker {
             };
             UserState {
                 city: place.city.clone(),
-                address: self.spec.address(number, 1),
+                address: self.spec.address(number, USER),
                 node: node.map(|node| format!("ns-{node}")),
                 round_trip_ms: served_by.first().map(round_trip),
                 served_by,

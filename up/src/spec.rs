@@ -9,6 +9,8 @@ use api::v1alpha1::parse_duration;
 use policies::geo::Coordinates;
 use serde::Deserialize;
 
+use crate::addresses::USER;
+
 mod cities;
 
 pub use cities::City;
@@ -216,7 +218,7 @@ impl Spec {
     /// The address of a city's user.
     pub fn user_address(&self, city: &str) -> Option<Ipv4Addr> {
         let (number, _) = self.user_networks().find(|(_, user)| user.city == city)?;
-        Some(self.address(number, 1))
+        Some(self.address(number, USER))
     }
 
     pub(crate) fn address(&self, number: u8, host: u8) -> Ipv4Addr {

@@ -1,6 +1,7 @@
 //! The world itself: what runs in it, and what can be done to it.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel::identity::Role;
 
-use crate::addresses::{Addresses, Relayed};
+use crate::addresses::{self, Addresses, Relayed};
 use crate::apply;
 use crate::cluster::Cluster;
 use crate::control;
@@ -425,7 +426,8 @@ impl Parts<'_> {
             threads: 1,
             admin: at.dns_admin().server,
             peering: at.peering().server,
-            source: None,
+            // So that relays know the region.
+            source: Some(at.dns().server.ip()),
             advertise_peering: Some(at.peering().clients.to_string()),
         };
         let running = dns::runtime::run(config, self.stop.members.clone());
@@ -506,18 +508,24 @@ pub(crate) fn taken(transport: &str, address: std::net::SocketAddr) -> String {
     )
 }
 
-/// A world needs any address of 127.0.0.0/8, as Linux has them.
+/// All addresses of a world must be this machine's own, as on Linux all of 127.0.0.0/8 are.
 fn check_addresses(spec: &Spec) -> Result<()> {
-    let address = spec.address(1, 1);
-    match std::net::UdpSocket::bind((address, 0)) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(error).with_context(|| {
-            format!(
-                "this machine has no address {address}. A world gives each user and each server one of 127.0.0.0/8, of \
-                 which Linux has all, and macOS 127.0.0.1 alone: run it in a Linux container or virtual machine there"
-            )
-        }),
-    }
+    let all = addresses::all(spec);
+    let lacks = |address: &Ipv4Addr| match std::net::UdpSocket::bind((*address, 0)) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => Ok(true),
+        Err(error) => Err(error).with_context(|| format!("trying whether this machine has the address {address}")),
+    };
+    let lacking = all.iter().map(lacks).collect::<Result<Vec<_>>>()?.into_iter().filter(|lacks| *lacks).count();
+    ensure!(
+        lacking == 0,
+        "this machine lacks {lacking} of the {} loopback addresses of this world (Linux has all of 127.0.0.0/8, macOS \
+         127.0.0.1 alone): give it all of them, until its next start, by `for address in {}; do sudo ifconfig lo0 alias \
+         $address; done`, and run this again",
+        all.len(),
+        addresses::for_a_shell(spec)
+    );
+    Ok(())
 }
 
 /// The shipped objects without those that would run a role in a pod: here it runs in this process.
@@ -533,7 +541,7 @@ fn places_of(spec: &Spec) -> String {
     };
     let regions = (1..).zip(&spec.regions).map(|(number, region)| line(number, &region.place));
     let users = spec.user_networks().map(|(number, user)| line(number, user));
-    regions.chain(users).chain([line(crate::addresses::HUB_NUMBER, &spec.hub)]).collect()
+    regions.chain(users).chain([line(addresses::HUB_NUMBER, &spec.hub)]).collect()
 }
 
 fn network(spec: &Spec) -> Network {
@@ -541,7 +549,7 @@ fn network(spec: &Spec) -> Network {
     let site = |name: &str| Site::from(name);
     let regions = (1..).zip(&spec.regions).map(|(number, region)| ([a, b, number], site(&region.name)));
     let users = spec.user_networks().map(|(number, user)| ([a, b, number], site(&user.city)));
-    let hub = [([a, b, crate::addresses::HUB_NUMBER], site(HUB))];
+    let hub = [([a, b, addresses::HUB_NUMBER], site(HUB))];
     let known = spec.latencies.iter().map(|latency| {
         let [one, other] = &latency.between;
         (site(one), site(other), latency.round_trip)

@@ -26,7 +26,27 @@ const USERS: [(&str, &str, &str); 3] =
 #[tokio::test(flavor = "multi_thread")]
 async fn real_up_prints_lines_that_are_true() -> anyhow::Result<()> {
     let _alone = ONE_WORLD.lock().await;
-    let mut shell = Shell::start().await?;
+    whole_story(vec![]).await
+}
+
+/// The same where loopback has one address, as on macOS, and gets those by hand that the program asks for.
+#[tokio::test(flavor = "multi_thread")]
+async fn real_network_up_on_addresses_given_by_hand() -> anyhow::Result<()> {
+    let _alone = ONE_WORLD.lock().await;
+    let machine = Machine::start().await?;
+    let Err(error) = Shell::start(machine.enter()).await else { bail!("it runs on addresses that are not there") };
+    let said = error.to_string();
+    let by_hand = said.split('`').nth(1).with_context(|| format!("nothing to run in {said}"))?;
+    ensure!(by_hand.contains("sudo ifconfig lo0 alias") && said.trim().lines().count() == 1, "{said}");
+    // Linux does that by another program.
+    let translated = r#"sudo() { "$@"; }; ifconfig() { ip address add "$3/32" dev lo; }; "#;
+    let given = command(&machine.enter(), "bash").args(["-ec", &format!("{translated}{by_hand}")]).output().await?;
+    ensure!(given.status.success(), "{by_hand}: {}", String::from_utf8_lossy(&given.stderr));
+    whole_story(machine.enter()).await
+}
+
+async fn whole_story(enter: Vec<String>) -> anyhow::Result<()> {
+    let mut shell = Shell::start(enter).await?;
     let done = story(&mut shell).await;
     let ended = shell.end().await;
     done.and(ended)
@@ -90,6 +110,16 @@ async fn a_region_falls_silent(shell: &Shell) -> anyhow::Result<()> {
     }
     let status = shell.run("isochrone world --world 127.31.0.1:7490 status").await?;
     ensure!(status.contains("stopped"), "{status}");
+    // Silent for its fellows as well: what its node finds does not count any more.
+    let explain = shell.line("isochrone explain")?.replace("127.31.2.53", "127.31.1.53");
+    until("nobody hears the DNS node of iad", async || {
+        let said: Value = serde_json::from_str(&shell.run_whole(&format!("{explain} -o json")).await?)?;
+        let candidates = said["candidates"].as_array().context("candidates")?;
+        let fra = candidates.iter().find(|candidate| candidate["cluster"] == "fra").context("Frankfurt")?;
+        let voters = fra["observed"]["votes"].as_object().context("votes")?;
+        Ok((!voters.contains_key("us-east") && voters.contains_key("ap-southeast")).then_some(()))
+    })
+    .await?;
     // By a node that is there: that of the region is as silent as the rest of it.
     let elsewhere = curl.replace("@127.31.2.53", "@127.31.1.53");
     ensure!(shell.run_whole(&elsewhere).await?.contains(r#""cluster":"fra""#), "Frankfurt does not serve New York");
@@ -212,8 +242,43 @@ fn events_after(number: u64, state: &Value) -> Vec<String> {
     events.map(|event| event["what"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
+/// A program, behind the words by which one enters where it shall run.
+fn command(enter: &[String], program: &str) -> Command {
+    let mut words = enter.iter().map(String::as_str).chain([program]);
+    let mut command = Command::new(words.next().unwrap_or(program));
+    command.args(words).kill_on_drop(true);
+    command
+}
+
+/// A network namespace whose loopback has 127.0.0.1 alone. It goes with this.
+struct Machine {
+    holder: Child,
+}
+
+impl Machine {
+    async fn start() -> anyhow::Result<Self> {
+        let one_address = "ip link set lo up; ip address del 127.0.0.1/8 dev lo; ip address add 127.0.0.1/32 dev lo";
+        let mut holder = Command::new("unshare")
+            .args(["--net", "bash", "-ec", &format!("{one_address}; echo done; read -r")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let done = BufReader::new(holder.stdout.take().context("a pipe")?).lines().next_line().await?;
+        ensure!(done.is_some(), "cannot make a network namespace");
+        Ok(Self { holder })
+    }
+
+    fn enter(&self) -> Vec<String> {
+        let process = self.holder.id().unwrap_or_default();
+        ["nsenter".to_owned(), format!("--net=/proc/{process}/ns/net"), "--".to_owned()].into()
+    }
+}
+
 /// A shell beside the program, with the lines that it printed.
 struct Shell {
+    /// Where both run.
+    enter: Vec<String>,
     program: Child,
     /// Kept open: a program that cannot write would end.
     _stdout: Lines<BufReader<ChildStdout>>,
@@ -225,18 +290,17 @@ struct Shell {
 }
 
 impl Shell {
-    async fn start() -> anyhow::Result<Self> {
+    async fn start(enter: Vec<String>) -> anyhow::Result<Self> {
         let kubectl = assets_from_env()?.program("kubectl");
         let vanishing = tempfile::tempdir()?;
         let dir = vanishing.path().to_owned();
         std::fs::write(dir.join("world.yaml"), format!("network: {NETWORK}.0.0/16\n"))?;
         let errors = dir.join("stderr");
-        let mut program = Command::new(ISOCHRONE)
+        let mut program = command(&enter, ISOCHRONE)
             .args(["up", "--config"])
             .arg(dir.join("world.yaml"))
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(&errors)?)
-            .kill_on_drop(true)
             .spawn()?;
         let mut stdout = BufReader::new(program.stdout.take().context("a pipe")?).lines();
         let mut lines = vec![];
@@ -253,7 +317,7 @@ impl Shell {
             bail!("it ended: {}", std::fs::read_to_string(&errors)?)
         };
         tokio::time::timeout(Duration::from_secs(90), printed).await.context("no lines to paste")??;
-        Ok(Self { program, _stdout: stdout, lines, dir, errors, kubectl, _vanishing: vanishing })
+        Ok(Self { enter, program, _stdout: stdout, lines, dir, errors, kubectl, _vanishing: vanishing })
     }
 
     /// The first of the lines that has these words.
@@ -279,8 +343,8 @@ impl Shell {
         ensure!(export.starts_with("export KUBECONFIG="), "{export}");
         let path = std::env::var("PATH")?;
         let tools = self.kubectl.parent().map(Path::display).context("a directory")?;
-        let mut command = Command::new("bash");
-        command.args(["-c", &format!("{export}\n{line}")]).env("PATH", format!("{tools}:{path}")).kill_on_drop(true);
+        let mut command = command(&self.enter, "bash");
+        command.args(["-c", &format!("{export}\n{line}")]).env("PATH", format!("{tools}:{path}"));
         let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
         let output = output.with_context(|| format!("{line} does not end"))??;
         let mut said = String::from_utf8_lossy(&output.stdout).into_owned();

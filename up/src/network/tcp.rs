@@ -4,7 +4,7 @@
 //! nothing, and goes on where it was once the way is mended. One that gives up meanwhile leaves nothing behind.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Served, Way, in_place_of};
+use super::{Served, Way, known_by};
 
 /// What is read at one time.
 const CHUNK: usize = 16 * 1024;
@@ -26,6 +26,7 @@ const ON_THE_WAY: usize = 64;
 #[derive(Debug)]
 pub struct Relay {
     listener: TcpListener,
+    address: SocketAddr,
     served: Served,
 }
 
@@ -35,13 +36,14 @@ impl Relay {
     /// # Errors
     /// When the address is taken, or not there.
     pub async fn bind(listen: SocketAddr, served: Served) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(listen).await?, served })
+        let listener = TcpListener::bind(listen).await?;
+        Ok(Self { address: listener.local_addr()?, listener, served })
     }
 
     /// Where it listens.
     #[cfg(test)]
     pub(super) fn address(&self) -> SocketAddr {
-        self.listener.local_addr().expect("a socket has an address")
+        self.address
     }
 
     /// Relays until `stop`.
@@ -55,8 +57,8 @@ impl Relay {
             while tasks.try_join_next().is_some() {}
             match accepted {
                 Ok((stream, client)) => {
-                    let way = self.served.way(client.ip());
-                    tasks.spawn(connection(stream, client, way, self.served.address));
+                    let from = known_by(client, self.address);
+                    tasks.spawn(connection(stream, from, self.served.way(from), self.served.address));
                 }
                 Err(error) => {
                     // Too many open files, most likely; others may close some.
@@ -68,7 +70,7 @@ impl Relay {
     }
 }
 
-async fn connection(client: TcpStream, from: SocketAddr, way: Way, server: SocketAddr) {
+async fn connection(client: TcpStream, from: IpAddr, way: Way, server: SocketAddr) {
     // The kernel has answered the client's SYN at once; the first bytes are late by what that would have taken.
     let opened = Instant::now() + way.delay * 2;
     let Ok(server) = connected(from, server).await else { return };
@@ -84,9 +86,9 @@ async fn connection(client: TcpStream, from: SocketAddr, way: Way, server: Socke
     let _ = tokio::try_join!(there, back);
 }
 
-async fn connected(client: SocketAddr, server: SocketAddr) -> io::Result<TcpStream> {
+async fn connected(from: IpAddr, server: SocketAddr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    socket.bind(SocketAddr::new(in_place_of(client.ip()), 0))?;
+    socket.bind(SocketAddr::new(from, 0))?;
     socket.connect(server).await
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Served, Way, in_place_of};
+use super::{Served, Way, known_by};
 
 /// A client that says nothing for so long has gone. QUIC connections of ours beat far more often; a question by DNS is
 /// over in seconds.
@@ -29,6 +29,7 @@ const DATAGRAM_MAX: usize = 65_535;
 #[derive(Debug)]
 pub struct Relay {
     socket: Arc<UdpSocket>,
+    address: SocketAddr,
     served: Served,
 }
 
@@ -42,13 +43,13 @@ impl Relay {
     /// When the address is taken, or not there.
     pub async fn bind(listen: SocketAddr, served: Served) -> io::Result<Self> {
         let socket = Arc::new(UdpSocket::bind(listen).await?);
-        Ok(Self { socket, served })
+        Ok(Self { address: socket.local_addr()?, socket, served })
     }
 
     /// Where it listens.
     #[cfg(test)]
     pub(super) fn address(&self) -> SocketAddr {
-        self.socket.local_addr().expect("a socket has an address")
+        self.address
     }
 
     /// Relays until `stop`.
@@ -66,7 +67,8 @@ impl Relay {
                 },
             };
             while tasks.try_join_next().is_some() {}
-            let way = self.served.way(client.ip());
+            let from = known_by(client, self.address);
+            let way = self.served.way(from);
             if !way.is_open() {
                 continue;
             }
@@ -81,7 +83,7 @@ impl Relay {
                 tracing::warn!(%client, "too many clients at one time; a datagram is lost");
                 continue;
             }
-            let Ok(to_server) = connected(client, self.served.address).await else {
+            let Ok(to_server) = connected(from, self.served.address).await else {
                 tracing::debug!(%client, server = %self.served.address, "no way to the server");
                 continue;
             };
@@ -94,8 +96,8 @@ impl Relay {
     }
 }
 
-async fn connected(client: SocketAddr, server: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((in_place_of(client.ip()), 0)).await?;
+async fn connected(from: IpAddr, server: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((from, 0)).await?;
     socket.connect(server).await?;
     Ok(socket)
 }
