@@ -75,7 +75,8 @@ pub struct Joined {
 }
 
 /// The stored identity, if there is one: with it a node serves, and needs no hub to start. With a token other than the
-/// one that it came by, the node joins anew, for a new key, if a hub lets it; else it goes on with what is stored.
+/// one that it came by, the node joins anew, for a new key, speaking from `source`, if a hub lets it; else it goes on with what is
+/// stored.
 ///
 /// # Errors
 /// [`JoinError`].
@@ -103,7 +104,7 @@ pub async fn stored(dir: &Path, token: Option<&str>, source: Option<IpAddr>) -> 
     Ok(Some(Joined { identity, name, hubs }))
 }
 
-/// Trades the token for an identity and stores it; asks until a hub answers.
+/// Trades the token for an identity and stores it; asks, speaking from `source`, until a hub answers.
 ///
 /// # Errors
 /// [`JoinError`]; a hub out of reach is waited for.

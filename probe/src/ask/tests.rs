@@ -64,7 +64,7 @@ async fn a_whole_answer_below_500_is_a_sign_of_life() {
     }
 }
 
-/// Every address of 127.0.0.0/8 is this machine's; by itself the system chooses 127.0.0.1.
+/// On Linux every address of 127.0.0.0/8 is this machine's; by itself the system chooses 127.0.0.1.
 #[tokio::test]
 async fn it_asks_from_the_address_that_it_is_given() {
     for (source, seen) in [("127.0.0.2", "127.0.0.2"), ("::1", "127.0.0.1")] {
@@ -72,11 +72,21 @@ async fn it_asks_from_the_address_that_it_is_given() {
         let target = target(&[(listener.local_addr().unwrap().port(), false)]);
         let tls = Tls::new().unwrap();
         let asking = ask(&target, &tls, Some(source.parse().unwrap()), LONG);
-        let accepting = async { listener.accept().await.unwrap().1.ip() };
-        let (answer, client) = tokio::join!(asking, accepting);
-        // Closed at once, which is no answer.
-        assert_eq!((answer.outcome, client.to_string().as_str()), (Probe::Silence, seen), "{}", answer.words);
+        let answering = async {
+            let (mut stream, client) = listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 4]).await.unwrap();
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            (stream, client.ip().to_string())
+        };
+        let (answer, (_open, client)) = tokio::join!(asking, answering);
+        assert_eq!((answer.outcome, client.as_str()), (Probe::Success, seen), "{}", answer.words);
     }
+}
+
+#[tokio::test]
+async fn an_address_of_its_own_takes_no_port_before_it_is_known_for_whom() {
+    let socket = speaking_from(Ipv4Addr::new(127, 0, 0, 2).into()).unwrap();
+    assert_eq!(socket.local_addr().unwrap().port(), 0);
 }
 
 #[tokio::test]
