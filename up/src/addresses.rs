@@ -15,14 +15,13 @@
 //! | | `.1` of the hub | 7480, 7490 | the hub's admin port, and that of the world itself |
 //! | `.1` of a city | | | its user |
 //!
-//! The DNS node speaks to others from `.153`, so that relays know its region; an agent speaks to the hub alone, through a
-//! relay that serves nobody else.
+//! The DNS node speaks to others from `.153`, so that relays know its region. An agent needs no such address: its way to
+//! the hub is a relay that takes whoever comes for that region.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::spec::{FIRST_USER, Spec};
+use crate::spec::Spec;
 
 /// Ports that the product has by itself.
 const TUNNEL: u16 = 7443;
@@ -110,50 +109,37 @@ impl<'a> Addresses<'a> {
 }
 
 /// Networks of a world with hosts of the same numbers in each.
-#[derive(Clone, Debug, PartialEq, Eq)]
 struct Networks {
-    numbers: RangeInclusive<u8>,
+    numbers: Vec<u8>,
     hosts: BTreeSet<u8>,
 }
 
 /// Every address at which somebody in a world listens, or from which somebody speaks.
 fn networks(spec: &Spec) -> [Networks; 3] {
-    let hosts = |of: &[SocketAddr]| of.iter().filter_map(|at| Some(*as_v4(at)?.octets().last()?)).collect();
-    // Numbers are checked to fit when a description is read.
-    let last = |first: u8, count: usize| first + u8::try_from(count).unwrap_or(u8::MAX - first) - 1;
     let (hub, region) = (Addresses::hub(spec), Addresses::of(spec, 1));
+    let of_hub = [hub.api().clients, hub.api().server, region.tunnel().server, hub.hub_admin(), hub.control()];
     let relayed = [region.door(), region.api(), region.dns(), region.peering(), region.dns_admin()];
-    let of_region: Vec<_> = relayed.iter().flat_map(|at| [at.clients, at.server]).collect();
+    let of_region = relayed.into_iter().flat_map(|at| [at.clients, at.server]);
+    let of_region = of_region.chain([region.agent_admin(), region.tunnel().clients]);
     [
-        Networks {
-            numbers: HUB_NUMBER..=HUB_NUMBER,
-            hosts: hosts(&[
-                hub.api().clients,
-                hub.api().server,
-                region.tunnel().server,
-                hub.hub_admin(),
-                hub.control(),
-            ]),
-        },
-        Networks {
-            numbers: 1..=last(1, spec.regions.len()),
-            hosts: hosts(&[of_region, vec![region.agent_admin(), region.tunnel().clients]].concat()),
-        },
-        Networks { numbers: FIRST_USER..=last(FIRST_USER, spec.users.len()), hosts: BTreeSet::from([USER]) },
+        Networks { numbers: vec![HUB_NUMBER], hosts: hosts(of_hub) },
+        Networks { numbers: (1..).zip(&spec.regions).map(|(number, _)| number).collect(), hosts: hosts(of_region) },
+        Networks { numbers: spec.user_networks().map(|(number, _)| number).collect(), hosts: BTreeSet::from([USER]) },
     ]
 }
 
-fn as_v4(at: &SocketAddr) -> Option<Ipv4Addr> {
-    match at {
-        SocketAddr::V4(at) => Some(*at.ip()),
-        SocketAddr::V6(_) => None,
-    }
+fn hosts(of: impl IntoIterator<Item = SocketAddr>) -> BTreeSet<u8> {
+    let host = |at: SocketAddr| match at.ip() {
+        IpAddr::V4(address) => Some(address.octets()[3]),
+        IpAddr::V6(_) => None,
+    };
+    of.into_iter().filter_map(host).collect()
 }
 
 /// All addresses of a world, in order.
 pub(crate) fn all(spec: &Spec) -> Vec<Ipv4Addr> {
     let of = |Networks { numbers, hosts }: Networks| {
-        numbers.flat_map(move |number| hosts.clone().into_iter().map(move |host| (number, host)))
+        numbers.into_iter().flat_map(move |number| hosts.clone().into_iter().map(move |host| (number, host)))
     };
     networks(spec).into_iter().flat_map(of).map(|(number, host)| spec.address(number, host)).collect()
 }
@@ -162,16 +148,16 @@ pub(crate) fn all(spec: &Spec) -> Vec<Ipv4Addr> {
 pub(crate) fn for_a_shell(spec: &Spec) -> String {
     let [a, b] = spec.network;
     let word = |Networks { numbers, hosts }: &Networks| {
-        let numbers = match (numbers.start(), numbers.end()) {
-            (first, last) if first == last => first.to_string(),
-            (first, last) => format!("{{{first}..{last}}}"),
+        let numbers = match numbers.as_slice() {
+            [] => return None,
+            [number] => number.to_string(),
+            [first, .., last] => format!("{{{first}..{last}}}"),
         };
         let hosts: Vec<_> = hosts.iter().map(u8::to_string).collect();
         let hosts = if let [host] = hosts.as_slice() { host.clone() } else { format!("{{{}}}", hosts.join(",")) };
-        format!("{a}.{b}.{numbers}.{hosts}")
+        Some(format!("{a}.{b}.{numbers}.{hosts}"))
     };
-    let used = networks(spec);
-    used.iter().filter(|networks| !networks.numbers.is_empty()).map(word).collect::<Vec<_>>().join(" ")
+    networks(spec).iter().filter_map(word).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! refused. So each server listens where nobody looks, and a relay stands at the address that clients know ([`udp`],
 //! [`tcp`]). A relay knows the site of its server and finds out that of a client, and carries what passes between them
 //! as late as the distance is long, or not at all while the way is cut. It speaks to the server from the client's own
-//! address, as any of 127.0.0.0/8 may be used: the server sees who asks.
+//! address, which is one of this machine's, too: the server sees who asks.
 //!
 //! Deliberately absent: loss in part, jitter, bandwidth, and IPv6 between sites.
 

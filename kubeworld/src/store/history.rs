@@ -112,14 +112,13 @@ impl History {
         {
             forgotten.extend(kept.changes.pop_front());
         }
-        let mut of_forgotten = None;
-        if let Some(last) = forgotten.last() {
+        let told = forgotten.last().and_then(|last| {
             kept.compacted = last.revision;
-            of_forgotten = kept.told.take_if(|told| told.first <= last.revision);
-        }
+            kept.told.take_if(|told| told.first <= last.revision)
+        });
         drop(kept);
         // Freed without the lock.
-        drop((forgotten, of_forgotten));
+        drop((forgotten, told));
         self.changed.send_replace(revision);
     }
 

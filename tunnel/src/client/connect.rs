@@ -1,4 +1,4 @@
-//! One attempt to reach an address: resolve, take a socket of its family, shake hands.
+//! The sockets of a link, and one attempt to reach an address by them: resolve, choose the family, shake hands.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::Timing;
 use crate::identity::SERVER_NAME;
-use crate::transport::Ending;
+use crate::message::{Kind, StreamHead};
 use crate::transport::quic::{bind_udp, client_endpoint, ending};
+use crate::transport::{Connection, Ending, Stream, StreamError, write_frame};
 
 /// One socket per address family, made when first needed.
 pub(super) struct Endpoints {
@@ -89,4 +90,22 @@ pub(super) async fn connect(
         connecting.await.map_err(|error| ConnectError::Ended(ending(error)))
     };
     tokio::time::timeout(timing.handshake, work).await.map_err(|_| ConnectError::Late(timing.handshake))?
+}
+
+/// A stream on a connection, with its head.
+pub(super) async fn open(connection: &dyn Connection, kind: Kind) -> Result<Stream, StreamError> {
+    let mut stream = connection.open_bi().await.map_err(StreamError::Connection)?;
+    write_frame(&mut *stream.send, &StreamHead::of(kind)).await?;
+    Ok(stream)
+}
+
+/// An error and its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
 }

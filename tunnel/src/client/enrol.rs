@@ -4,8 +4,7 @@ use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use super::connect::{ConnectError, Endpoints, connect};
-use super::runner::{chain, open};
+use super::connect::{ConnectError, Endpoints, chain, connect, open};
 use crate::Timing;
 use crate::code::Code;
 use crate::identity::{Identity, IdentityError, Key, Peer, Token, enrol_tls};

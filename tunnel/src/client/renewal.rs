@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::LinkEvent;
-use super::runner::{Outcome, Runner, chain, open};
+use super::connect::{chain, open};
+use super::runner::{Outcome, Runner};
 use crate::identity::{Identity, IdentityError, Key};
 use crate::message::{FRAME_BYTES_MAX, Kind, RefusalCode, RenewRequest, SignReply};
 use crate::streams::lock;

@@ -6,17 +6,17 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::connect::{ConnectError, connect};
+use super::connect::{ConnectError, chain, connect, open};
 use super::{LinkEvent, Shared, Toward};
 use crate::Timing;
 use crate::code::Code;
 use crate::dial::{Attempt, Dialer};
 use crate::identity::{Identity, client_tls, fellow_tls};
-use crate::message::{Hello, HelloAck, Kind, RefusalCode, StreamHead};
+use crate::message::{Hello, HelloAck, Kind, RefusalCode};
 use crate::session::{Conversation, End};
 use crate::streams::{Incoming, Listener, converse, lock, read_head, send_receipt, serve_streams};
 use crate::transport::quic::{QuicConnection, client_config};
-use crate::transport::{Connection, Ending, Stream, StreamError, write_frame};
+use crate::transport::{Connection, Ending, Stream, StreamError};
 
 /// How long a link that was closed waits for its peer to take the goodbye in: some round trips around the world.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -317,21 +317,4 @@ impl Listener for Greeting {
             let _ = opened.send(ack.unwrap_or_default());
         }
     }
-}
-
-pub(super) async fn open(connection: &dyn Connection, kind: Kind) -> Result<Stream, StreamError> {
-    let mut stream = connection.open_bi().await.map_err(StreamError::Connection)?;
-    write_frame(&mut *stream.send, &StreamHead::of(kind)).await?;
-    Ok(stream)
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

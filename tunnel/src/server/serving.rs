@@ -21,33 +21,6 @@ const ID_BYTES_MAX: usize = 128;
 /// Clocks jump: a certificate's end is looked at again at least so often.
 const WALL_CLOCK_STEP: Duration = Duration::from_secs(60);
 
-/// The hub's half of the greeting.
-struct Greeting<'a> {
-    backend: &'a dyn Backend,
-    peer: &'a Peer,
-    hello: Option<Hello>,
-    opened: Option<oneshot::Sender<Hello>>,
-}
-
-impl Listener for Greeting<'_> {
-    fn greeted(&mut self, hello: Hello) -> HelloAck {
-        let ack = self.backend.hello_ack(self.peer, &hello);
-        let id_is_valid = |id: &str| (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
-        if !id_is_valid(&hello.instance) || !id_is_valid(&hello.boot) {
-            let message = "instance and boot id are 1 to 128 visible ASCII characters each";
-            return HelloAck { refusal: Some(Refusal::new(RefusalCode::Malformed, message)), ..ack };
-        }
-        self.hello = Some(hello);
-        ack
-    }
-
-    fn open(&mut self, _ack: Option<HelloAck>) {
-        if let (Some(opened), Some(hello)) = (self.opened.take(), self.hello.take()) {
-            let _ = opened.send(hello);
-        }
-    }
-}
-
 /// A peer with a valid certificate, from its first stream to its end.
 pub(super) async fn session(shared: &Arc<Shared>, connection: Arc<dyn Connection>, mut peer: Peer) {
     let first = tokio::time::timeout(shared.timing.handshake, control_stream(shared, &*connection, &mut peer)).await;
@@ -99,6 +72,33 @@ pub(super) async fn session(shared: &Arc<Shared>, connection: Arc<dyn Connection
         let _ = shared.events.send(left).await;
     }
     session.0.gone.send_replace(true);
+}
+
+/// The hub's half of the greeting.
+struct Greeting<'a> {
+    backend: &'a dyn Backend,
+    peer: &'a Peer,
+    hello: Option<Hello>,
+    opened: Option<oneshot::Sender<Hello>>,
+}
+
+impl Listener for Greeting<'_> {
+    fn greeted(&mut self, hello: Hello) -> HelloAck {
+        let ack = self.backend.hello_ack(self.peer, &hello);
+        let id_is_valid = |id: &str| (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+        if !id_is_valid(&hello.instance) || !id_is_valid(&hello.boot) {
+            let message = "instance and boot id are 1 to 128 visible ASCII characters each";
+            return HelloAck { refusal: Some(Refusal::new(RefusalCode::Malformed, message)), ..ack };
+        }
+        self.hello = Some(hello);
+        ack
+    }
+
+    fn open(&mut self, _ack: Option<HelloAck>) {
+        if let (Some(opened), Some(hello)) = (self.opened.take(), self.hello.take()) {
+            let _ = opened.send(hello);
+        }
+    }
 }
 
 /// The control stream; renewals may come before it.

@@ -83,7 +83,7 @@ async fn a_refused_hello_says_why() {
     assert_eq!(refused(&mut events).await.0, RefusalCode::Malformed);
 }
 
-/// Every address of 127.0.0.0/8 is this machine's; by itself the system chooses 127.0.0.1.
+/// On Linux every address of 127.0.0.0/8 is this machine's; by itself the system chooses 127.0.0.1.
 #[tokio::test]
 async fn a_link_speaks_from_the_address_that_it_is_given() {
     let mut hub = Hub::start();
