@@ -92,6 +92,21 @@ async fn datagrams_come_from_the_client_and_go_back_to_it() {
     }
 }
 
+#[test]
+fn whoever_chose_no_address_sits_at_the_machine() {
+    let relay = "127.77.1.1:53".parse().unwrap();
+    // The system's own choice is 127.0.0.1 or the relay's address; anything else but loopback is not ours to speak from.
+    for (client, known) in [
+        ("127.77.2.9", "127.77.2.9"),
+        ("127.77.1.9", "127.77.1.9"),
+        ("127.77.1.1", "127.0.0.1"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("192.0.2.1", "127.0.0.1"),
+    ] {
+        assert_eq!(known_by(format!("{client}:4711").parse().unwrap(), relay).to_string(), known, "{client}");
+    }
+}
+
 #[tokio::test]
 async fn what_passes_takes_as_long_as_the_way() {
     let network = network();
