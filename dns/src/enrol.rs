@@ -75,8 +75,8 @@ pub struct Joined {
 }
 
 /// The stored identity, if there is one: with it a node serves, and needs no hub to start. With a token other than the
-/// one that it came by, the node joins anew, for a new key, speaking from `source`, if a hub lets it; else it goes on with what is
-/// stored.
+/// one that it came by, the node joins anew, for a new key, speaking from `source`, if a hub lets it; else it goes on
+/// with what is stored.
 ///
 /// # Errors
 /// [`JoinError`].

@@ -36,6 +36,10 @@ mod tests;
 
 use std::time::Duration;
 
+/// Clocks jump and machines sleep: whoever waits for a time of day looks at the clock again at least so often. Against
+/// the life of a certificate a minute is nothing.
+const WALL_CLOCK_STEP: Duration = Duration::from_secs(60);
+
 /// The times that both ends keep. The defaults are for production; tests shorten what they wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {

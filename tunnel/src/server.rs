@@ -48,7 +48,8 @@ pub use crate::streams::PublishError;
 const EVENTS_MAX: usize = 256;
 /// Connections without a certificate at once: enrolments are rare, and these hold a place for seconds.
 const UNKNOWN_MAX: usize = 128;
-/// How long a draining stub waits for its peers to leave by themselves.
+/// How long a draining stub waits for its peers to leave by themselves: each answers within a round trip, and those of a
+/// process that is being replaced shall not wait for the slowest.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// A token's bearer asks for a certificate. What the owner must decide on, without the secret itself.

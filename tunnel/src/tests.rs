@@ -28,7 +28,7 @@ use crate::message::{
     Control, ControlBody, FRAME_BYTES_MAX, HEAD_BYTES_MAX, Hello, HelloAck, Kind, PAYLOAD_BYTES_MAX, RECEIPT, Refusal,
     RefusalCode, Signed, StreamHead,
 };
-use crate::server::{Backend, Enrolment, Left, Session, Stub, StubConfig, StubEvent};
+use crate::server::{Backend, Enrolment, Left, Session, SessionId, Stub, StubConfig, StubEvent};
 use crate::streams::lock;
 use crate::transport::quic::{QuicConnection, client_config, client_endpoint, ending};
 use crate::transport::{Connection, Ending, Stream, StreamError, read_all, read_frame, write_frame};
@@ -193,6 +193,22 @@ impl Hub {
         match self.event().await {
             StubEvent::Joined(session) => session,
             other => panic!("expected a session, got {other:?}"),
+        }
+    }
+
+    /// An agent whose session is open, as both ends know.
+    async fn agent(&mut self, name: &str) -> (Link, mpsc::Receiver<LinkEvent>, Session) {
+        let (link, mut events) = self.link(self.fresh(name));
+        connected(&mut events).await;
+        let session = self.joined().await;
+        (link, events, session)
+    }
+
+    /// Whose publication came.
+    async fn published(&mut self) -> SessionId {
+        match self.event().await {
+            StubEvent::Published { id, .. } => id,
+            other => panic!("expected a publication, got {other:?}"),
         }
     }
 

@@ -444,6 +444,9 @@ async fn a_damaged_state_directory(world: &World, system: &mut System) -> anyhow
     let path = state.to_str().context("UTF-8")?;
     let args = ["dns", "--state", path, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     refused(system, &args, "identity.pem holds no usable identity: remove it and enrol again with a new token").await?;
+    // An address of nobody (RFC 5737).
+    let elsewhere = [args.as_slice(), &["--source", "192.0.2.1"]].concat();
+    refused(system, &elsewhere, "cannot speak from 192.0.2.1: give --source one of this machine's addresses").await?;
     std::fs::write(file("identity.pem"), whole)?;
     system.revive(&node)
 }

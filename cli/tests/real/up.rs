@@ -1,7 +1,6 @@
 //! `isochrone up`: the program's own lines, run as somebody would who pastes them, are true. Which region answers is
 //! looked at each time, and what a region that falls silent does to its users.
 
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -371,10 +370,9 @@ impl Shell {
         ensure!(ended.success(), "it ended with {ended}\n{said}");
         ensure!(!kubeconfig.exists(), "{} is left behind", kubeconfig.display());
         ensure!(!said.contains("ERROR") && !said.contains("panicked"), "{said}");
-        if self.enter.is_empty() {
-            // Addresses are free again.
-            std::net::TcpListener::bind((Ipv4Addr::new(127, 31, 0, 1), 7490))?;
-        }
+        let ask = format!("{ISOCHRONE} world --world 127.31.0.1:7490 status");
+        let (ended, said) = self.try_run(&ask).await?;
+        ensure!(ended == Some(1) && said.contains("no world runs at 127.31.0.1:7490"), "{ended:?}: {said}");
         Ok(())
     }
 }

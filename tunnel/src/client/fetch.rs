@@ -9,7 +9,7 @@ use crate::code::Code;
 use crate::message::{BLOB_BYTES_MAX, StreamHead};
 use crate::transport::{Connection, StreamError, read_all, write_frame};
 
-/// Between two tries of a fetch.
+/// Between two tries of a fetch: a hundredth of the silence after which a dead connection is noticed as such.
 const FETCH_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why a blob could not be had.

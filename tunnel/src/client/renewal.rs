@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::LinkEvent;
 use super::connect::{chain, open};
 use super::runner::{Outcome, Runner};
+use crate::WALL_CLOCK_STEP;
 use crate::identity::{Identity, IdentityError, Key};
 use crate::message::{FRAME_BYTES_MAX, Kind, RefusalCode, RenewRequest, SignReply};
 use crate::streams::lock;
@@ -12,9 +13,6 @@ use crate::transport::{Connection, StreamError, read_frame, write_frame};
 
 /// Two days: a certificate of 90 days gets a dozen tries in the month before it ends.
 const RENEWAL_PAUSE_MAX: Duration = Duration::from_secs(2 * 24 * 60 * 60);
-
-/// Clocks jump and machines sleep: a wait for a time of day is looked at again at least so often.
-const WALL_CLOCK_STEP: Duration = Duration::from_secs(60);
 
 impl Runner {
     pub(super) async fn renew_first(&self, connection: &dyn Connection) -> Outcome {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::signing::renew;
 use super::{Backend, Inner, Left, Session, Shared, StubEvent, enter, leave_registry};
+use crate::WALL_CLOCK_STEP;
 use crate::code::Code;
 use crate::identity::Peer;
 use crate::message::{Hello, HelloAck, Kind, Refusal, RefusalCode, StreamHead};
@@ -16,10 +17,8 @@ use crate::session::{Conversation, End, Pulse};
 use crate::streams::{Incoming, Listener, Outgoing, converse, lock, read_head, send_receipt, serve_streams};
 use crate::transport::{Connection, Ending, Stream, StreamError};
 
-/// An instance or boot id.
+/// An instance or boot id: ours have 32 characters and names of pods at most 63, and each session holds two.
 const ID_BYTES_MAX: usize = 128;
-/// Clocks jump: a certificate's end is looked at again at least so often.
-const WALL_CLOCK_STEP: Duration = Duration::from_secs(60);
 
 /// A peer with a valid certificate, from its first stream to its end.
 pub(super) async fn session(shared: &Arc<Shared>, connection: Arc<dyn Connection>, mut peer: Peer) {
@@ -87,7 +86,7 @@ impl Listener for Greeting<'_> {
         let ack = self.backend.hello_ack(self.peer, &hello);
         let id_is_valid = |id: &str| (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
         if !id_is_valid(&hello.instance) || !id_is_valid(&hello.boot) {
-            let message = "instance and boot id are 1 to 128 visible ASCII characters each";
+            let message = format!("instance and boot id are 1 to {ID_BYTES_MAX} visible ASCII characters each");
             return HelloAck { refusal: Some(Refusal::new(RefusalCode::Malformed, message)), ..ack };
         }
         self.hello = Some(hello);

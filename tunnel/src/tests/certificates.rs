@@ -100,10 +100,7 @@ async fn certificates_of_two_seconds_are_renewed_while_the_session_goes_on() {
     }
     assert_ne!(session.peer().serial, first_serial);
     link.publish("t", 1, Bytes::from_static(b"still here")).expect("taken");
-    match hub.event().await {
-        StubEvent::Published { id, .. } => assert_eq!(id, session.id(), "the same session"),
-        other => panic!("expected a publication, got {other:?}"),
-    }
+    assert_eq!(hub.published().await, session.id(), "the same session");
 }
 
 #[tokio::test]
@@ -145,13 +142,9 @@ async fn a_revoked_peer_is_dropped_and_turned_away_until_it_is_welcome_again() {
 #[tokio::test]
 async fn new_connections_get_the_newer_server_certificate() {
     let mut hub = Hub::start();
-    let (_link, mut events) = hub.link(hub.fresh("eu-1"));
-    connected(&mut events).await;
-    hub.joined().await;
+    let (_link, _events, _session) = hub.agent("eu-1").await;
     hub.stub.set_identity(&server_identity(&hub.backend.authority)).expect("set");
-    let (_other, mut other_events) = hub.link(hub.fresh("us-1"));
-    connected(&mut other_events).await;
-    hub.joined().await;
+    let (_other, _other_events, _session) = hub.agent("us-1").await;
     assert_eq!(hub.stub.sessions().len(), 2, "the open one goes on");
 }
 

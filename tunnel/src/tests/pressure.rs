@@ -8,9 +8,7 @@ async fn a_stalled_peer_holds_up_nobody_and_gets_the_newest() {
     let raw = Raw::with(&hub, &hub.fresh("slow")).await;
     let control = tokio::spawn(beating(raw.greet("i1").await));
     let slow = hub.joined().await;
-    let (_link, mut events) = hub.link(hub.fresh("quick"));
-    connected(&mut events).await;
-    let quick = hub.joined().await;
+    let (_link, mut events, quick) = hub.agent("quick").await;
 
     // Larger than a stream's window: the first stays under way, its place is not left.
     let big = |n: u8| Bytes::from(vec![n; 8 << 20]);
@@ -50,23 +48,21 @@ async fn a_stalled_peer_holds_up_nobody_and_gets_the_newest() {
     control.abort();
 }
 
-/// Beats for as long as the hub listens; reads nothing.
+/// Answers each beat of the hub by one, and reads nothing else.
 async fn beating(mut control: Stream) {
     for sequence in 1.. {
+        let heard = read_frame::<Control>(&mut *control.recv, "beat", FRAME_BYTES_MAX).await;
         let beat = Control::from(ControlBody::Beat(crate::message::Beat { sequence, rtt_us: 0 }));
-        if write_frame(&mut *control.send, &beat).await.is_err() {
+        if heard.is_err() || write_frame(&mut *control.send, &beat).await.is_err() {
             return;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
 #[tokio::test]
 async fn an_owner_that_does_not_read_gets_the_newest_later() {
     let mut hub = Hub::start();
-    let (_link, mut events) = hub.link(hub.fresh("eu-1"));
-    connected(&mut events).await;
-    let session = hub.joined().await;
+    let (_link, mut events, session) = hub.agent("eu-1").await;
     // More than the event channel holds, one by one under way.
     for number in 1..=500 {
         session.publish(&format!("t{}", number % 100), number, Bytes::new()).expect("taken");
@@ -86,9 +82,7 @@ async fn an_owner_that_does_not_read_gets_the_newest_later() {
 #[tokio::test]
 async fn garbage_harms_nothing() {
     let mut hub = Hub::start();
-    let (link, mut events) = hub.link(hub.fresh("eu-1"));
-    connected(&mut events).await;
-    let session = hub.joined().await;
+    let (link, _events, session) = hub.agent("eu-1").await;
 
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("socket");
     for n in 0..2000u32 {
@@ -152,10 +146,7 @@ async fn garbage_harms_nothing() {
         other => panic!("expected an end, got {other:?}"),
     }
     link.publish("t", 1, Bytes::new()).expect("taken");
-    match hub.event().await {
-        StubEvent::Published { id, .. } => assert_eq!(id, session.id()),
-        other => panic!("expected a publication, got {other:?}"),
-    }
+    assert_eq!(hub.published().await, session.id());
 }
 
 /// Four hundred greetings of TLS to which nobody answers further: more than one address may have under way.
@@ -180,7 +171,5 @@ async fn stalled_handshakes_keep_nobody_out() {
         relay.send_to(&datagram[..length], hub.addr).await.expect("sent");
         seen.insert(datagram[6..14].to_vec());
     }
-    let (_link, mut events) = hub.link(hub.fresh("eu-1"));
-    connected(&mut events).await;
-    hub.joined().await;
+    let (_link, _events, _session) = hub.agent("eu-1").await;
 }

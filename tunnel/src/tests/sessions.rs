@@ -66,9 +66,7 @@ async fn a_whole_life_enrol_connect_publish_fetch_goodbye() {
 #[tokio::test]
 async fn a_dropped_link_is_seen_as_goodbye() {
     let mut hub = Hub::start();
-    let (link, mut events) = hub.link(hub.fresh("eu-1"));
-    connected(&mut events).await;
-    hub.joined().await;
+    let (link, _events, _session) = hub.agent("eu-1").await;
     drop(link);
     assert!(matches!(hub.left().await, Left::Goodbye(_)));
 }
@@ -103,23 +101,18 @@ async fn a_link_speaks_from_the_address_that_it_is_given() {
     // Also from the sockets that take the place of the first.
     link.rebind().expect("rebound");
     link.publish("t", 1, Bytes::from_static(b"from a new port")).expect("taken");
-    assert!(matches!(hub.event().await, StubEvent::Published { .. }));
+    assert_eq!(hub.published().await, session.id());
     assert!(session.remote() != before && Some(session.remote().ip()) == source, "{}", session.remote());
 }
 
 #[tokio::test]
 async fn a_changed_address_is_survived() {
     let mut hub = Hub::start();
-    let (link, mut events) = hub.link(hub.fresh("eu-1"));
-    connected(&mut events).await;
-    let session = hub.joined().await;
+    let (link, mut events, session) = hub.agent("eu-1").await;
     let before = session.remote();
     link.rebind().expect("rebound");
     link.publish("t", 1, Bytes::from_static(b"from a new port")).expect("taken");
-    match hub.event().await {
-        StubEvent::Published { id, .. } => assert_eq!(id, session.id()),
-        other => panic!("expected a publication, got {other:?}"),
-    }
+    assert_eq!(hub.published().await, session.id());
     assert_ne!(session.remote(), before);
     session.publish("u", 1, Bytes::from_static(b"to a new port")).expect("taken");
     assert!(matches!(next(&mut events).await, LinkEvent::Published { .. }));
@@ -161,9 +154,7 @@ async fn a_peer_that_lives_but_does_not_beat_is_silent() {
 #[tokio::test]
 async fn beats_tell_both_ends_that_the_other_lives() {
     let mut hub = Hub::start();
-    let (link, mut events) = hub.link(hub.fresh("eu-1"));
-    connected(&mut events).await;
-    let session = hub.joined().await;
+    let (link, _events, session) = hub.agent("eu-1").await;
     soon("three beats each way", async {
         while session.pulse().sequence < 3 || link.pulse().sequence < 3 {
             tokio::task::yield_now().await;
